@@ -1,0 +1,35 @@
+# Two commands: `make demo` and `make test`. Both build .venv once, from the pinned set in constraints.txt.
+PYTHON ?= python3
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
+DEMO ?= demo
+
+.PHONY: demo test test-all lint clean
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --constraint constraints.txt torch==2.13.0
+	$(PIP) install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+demo: $(VENV)/installed
+	$(VENV)/bin/model-audit demo $(DEMO)
+
+test: $(VENV)/installed-dev lint
+	$(VENV)/bin/python -m pytest -m "not slow"
+
+test-all: $(VENV)/installed-dev lint
+	$(VENV)/bin/python -m pytest
+
+lint: $(VENV)/installed-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+clean:
+	rm -rf $(VENV) dist build demo

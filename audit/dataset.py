@@ -1,0 +1,109 @@
+"""Dataset: the inputs, labels and sensitive features that a model is audited on. Numpy only, no torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+UNKNOWN = "unknown"
+Modality = Literal["tabular", "image", "series"]
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feature:
+    """One feature as the user knows it, and where it stands in the model's input.
+
+    Attributes:
+        name: the user's name for it.
+        kind: `numeric`, `ordinal` (whole steps) or `categorical` (one-hot columns).
+        columns: indices of its columns in a flat input row; several for a one-hot group.
+        categories: names of the one-hot columns, in the order of `columns`.
+        low: smallest value allowed in the model's input, None when not stated.
+        high: largest value allowed.
+        immutable: a person cannot change it, so no attack may.
+    """
+
+    name: str
+    kind: Literal["numeric", "ordinal", "categorical"] = "numeric"
+    columns: tuple[int, ...] = ()
+    categories: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    immutable: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sensitive:
+    """A sensitive feature as codes into its groups. Missing values are a group called `unknown`.
+
+    Attributes:
+        name: the column's name.
+        groups: group names; `unknown`, where it occurs, is the last.
+        codes: [N] index into `groups` for each row.
+    """
+
+    name: str
+    groups: tuple[str, ...]
+    codes: Ints
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """What a model is audited on. Arrays are read-only.
+
+    Attributes:
+        inputs: [N, ...] float32 in the user's raw units: images [N, C, H, W], tabular rows [N, D].
+        labels: [N] class indices.
+        modality: kind of input.
+        classes: class names, in the order of the model's outputs.
+        favourable: index of the outcome that is good for a person; None when there is none.
+        features: what each input column means; empty for images.
+        sensitive: sensitive features by name.
+        fingerprint: sha256 over inputs, labels, groups and feature descriptions.
+        source: what was read and how (file, reader, rows kept and left out), for the record.
+        caveats: sentences a reader must know, e.g. how many unknown categories were encoded as none.
+    """
+
+    inputs: Floats
+    labels: Ints
+    modality: Modality
+    classes: tuple[str, ...]
+    favourable: int | None = None
+    features: tuple[Feature, ...] = ()
+    sensitive: Mapping[str, Sensitive] = field(default_factory=dict)
+    fingerprint: str = ""
+    source: Mapping[str, Any] = field(default_factory=dict)
+    caveats: Sequence[str] = ()
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.labels)
+
+    def feature_of_column(self) -> Ints:
+        """[D] index of the feature that owns each column of a flat input row."""
+        owner = np.zeros(int(np.prod(self.inputs.shape[1:])), dtype=np.int64)
+        for index, feature in enumerate(self.features):
+            owner[list(feature.columns)] = index
+        return owner
+
+    def column_bounds(self) -> tuple[Floats, Floats]:
+        """[D], [D] smallest and largest value of each column: as stated, else as seen in the data."""
+        flat = self.inputs.reshape(len(self), -1)
+        low, high = flat.min(axis=0), flat.max(axis=0)
+        for feature in self.features:
+            columns = list(feature.columns)
+            low[columns] = low[columns] if feature.low is None else feature.low
+            high[columns] = high[columns] if feature.high is None else feature.high
+        return low, high
+
+
+def sample_rows(data: Dataset, rows: int, seed: int) -> Ints:
+    """Up to `rows` row indices, drawn without replacement by `seed`, sorted; all rows when fewer."""
+    if rows >= len(data):
+        return np.arange(len(data), dtype=np.int64)
+    chosen = np.random.default_rng(seed).choice(len(data), size=rows, replace=False)
+    return np.sort(chosen).astype(np.int64)

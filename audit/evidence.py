@@ -1,0 +1,99 @@
+"""Evidence: what a check measured. Numbers, counts, tables, figures and caveats; never a verdict."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Scalar = bool | int | float | str
+Cell = Scalar | None
+Better = Literal["higher", "lower", "zero", "one", "neither"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """One number with its interval, and enough counts to derive both again.
+
+    Attributes:
+        name: the field's standard term, e.g. `accuracy`, `selection_rate`.
+        value: the point estimate; None when undefined (0/0), and then `reason` says why.
+        low: lower end of the interval at `level`, in the unit of the measure.
+        high: upper end of the interval at `level`.
+        level: two-sided confidence level of the interval, in (0, 1).
+        method: name of the interval method, a key of `audit.stats.METHODS` where it can be derived again.
+        statistics: the sufficient statistics of `method` (counts, sums), so that the value and the
+            interval can be computed again at any level from the record alone.
+        n: number of rows behind the value.
+        group: the sensitive group or class it speaks of; empty for the whole.
+        settings: the settings it depends on, e.g. `{"epsilon": 0.03}`.
+        unit: `share`, `rows`, `ratio`, ... for the reader.
+        better: which direction is better for the reader of a chart.
+        reason: why the value is undefined.
+        unreliable: why the number must not be relied on (an attack that failed its self-checks);
+            a measure with a reason here can never PASS.
+    """
+
+    name: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    level: float | None = None
+    method: str = ""
+    statistics: Mapping[str, float | Sequence[float]] = field(default_factory=dict)
+    n: int | None = None
+    group: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Scalar] = field(default_factory=dict)
+    unit: str = "share"
+    better: Better = "neither"
+    reason: str = ""
+    unreliable: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A small table for the reader and for `verify`; counts, never rows of data."""
+
+    name: str
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """What a picture shows, as data; how it looks is decided by the templates.
+
+    Attributes:
+        name: unique within the finding.
+        title: says the finding in words.
+        kind: `heatmaps` (attributions over images), `bars` (signed values), `curve` (value over x).
+        alt: text alternative for a reader who cannot see it.
+        data: JSON values, per kind: bars `{"labels", "values", "low", "high"}`; curve
+            `{"x_label", "y_label", "series": [{"name", "x", "y", "low", "high"}]}`; heatmaps
+            `{"captions", "images", "values"}`, the last two naming arrays of the evidence.
+    """
+
+    name: str
+    title: str
+    kind: Literal["heatmaps", "bars", "curve"]
+    alt: str
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Everything one check measured.
+
+    Attributes:
+        measures: numbers with intervals.
+        tables: small tables, counts rather than rows.
+        figures: what to draw.
+        caveats: sentences a reader must know before relying on the numbers.
+        arrays: numpy arrays that figures refer to; the run stores them as one artifact.
+    """
+
+    measures: Sequence[Measure]
+    tables: Sequence[Table] = ()
+    figures: Sequence[Figure] = ()
+    caveats: Sequence[str] = ()
+    arrays: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,258 @@
+"""What is asked of a model, and the answer: limits, verdicts, and how one follows from the other.
+
+A verdict is taken on the bound of an interval, never on the point:
+
+    at_least L   PASS when low >= L, FAIL when high < L, else INCONCLUSIVE
+    at_most  L   PASS when high <= L, FAIL when low > L, else INCONCLUSIVE
+
+All comparisons that a policy makes within one check form a family: each is judged at the Bonferroni
+level that makes the whole family hold with probability `family_wise_level`.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+from audit.evidence import Measure, Scalar
+from audit.stats import bonferroni, interval_at, rows_needed
+
+Leniency = Literal["fail", "warn", "pass"]
+
+
+class Verdict(StrEnum):
+    """The seven answers. Only PASS is a yes."""
+
+    PASS = "PASS"  # noqa: S105 - not a password
+    FAIL = "FAIL"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    NOT_EVALUABLE = "NOT_EVALUABLE"
+    NOT_APPLICABLE = "NOT_APPLICABLE"
+    BROKEN = "BROKEN"
+    NOT_JUDGED = "NOT_JUDGED"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """One thing asked of one measure of one check.
+
+    Attributes:
+        check: full name of the check, e.g. `robustness.pgd`.
+        measure: name of the measure, e.g. `robust_accuracy`.
+        at_least: the lower limit, in the unit of the measure.
+        at_most: the upper limit.
+        where: settings the measure must have, e.g. `{"epsilon": 0.03}`.
+        group: which groups it speaks of: `whole` (the default: the measure of all rows, or every group
+            where the measure exists only by group), `each` group, or one group such as `{"sex": "Female"}`.
+    """
+
+    check: str
+    measure: str
+    at_least: float | None = None
+    at_most: float | None = None
+    where: Mapping[str, Scalar] = field(default_factory=dict)
+    group: Literal["whole", "each"] | Mapping[str, str] = "whole"
+
+    def __str__(self) -> str:
+        """The limit as a reader says it: `robust_accuracy at least 0.4 where epsilon = 0.03`."""
+        bounds = []
+        if self.at_least is not None:
+            bounds.append(f"at least {self.at_least:g}")
+        if self.at_most is not None:
+            bounds.append(f"at most {self.at_most:g}")
+        text = f"{self.measure} {' and '.join(bounds)}"
+        if self.where:
+            text += " where " + ", ".join(f"{k} = {v}" for k, v in self.where.items())
+        if self.group == "each":
+            text += " for each group"
+        elif self.group != "whole":
+            text += " for " + ", ".join(f"{k} = {v}" for k, v in self.group.items())
+        return text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What is asked of a model and how strict the answer is.
+
+    Attributes:
+        limits: what is asked.
+        family_wise_level: probability with which all intervals of one check hold together.
+        on_inconclusive: what an interval that spans its limit does to the exit code.
+        on_not_evaluable: what a limit on an undefined number does.
+        on_broken: what a check that crashed or did not load does.
+        on_not_applicable: what a check that was asked for by its full name, or that a limit speaks of,
+            does when it does not fit the model.
+    """
+
+    limits: Sequence[Limit] = ()
+    family_wise_level: float = 0.95
+    on_inconclusive: Leniency = "fail"
+    on_not_evaluable: Leniency = "fail"
+    on_broken: Leniency = "fail"
+    on_not_applicable: Leniency = "fail"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """One limit held against one measure.
+
+    Attributes:
+        limit: the limit in words.
+        measure: name of the measure judged.
+        verdict: the answer.
+        bound: the end of the family-wise interval that decided, in the unit of the measure.
+        reason: one sentence for the reader.
+        needed_n: about how many rows would settle an INCONCLUSIVE one.
+        at_least: the lower limit, for the picture.
+        at_most: the upper limit, for the picture.
+        low: lower end of the interval that was judged.
+        high: upper end of it.
+        level: its confidence level after the family-wise adjustment.
+        comparisons: how many comparisons the family holds.
+        group: the group of the measure.
+        settings: the settings of the measure.
+        value: the point estimate of the measure.
+    """
+
+    limit: str
+    measure: str
+    verdict: Verdict
+    bound: float | None = None
+    reason: str = ""
+    needed_n: int | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+    low: float | None = None
+    high: float | None = None
+    level: float | None = None
+    comparisons: int = 0
+    group: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Scalar] = field(default_factory=dict)
+    value: float | None = None
+
+
+def judge_measures(
+    measures: Sequence[Measure], limits: Sequence[Limit], level: float
+) -> tuple[Judgement, ...]:
+    """Hold the measures of one check against the limits that speak of it.
+
+    Args:
+        measures: everything the check measured.
+        limits: the limits on this check.
+        level: the family-wise level, shared by every comparison made here.
+
+    Returns:
+        One judgement for each limit and measure; a limit that finds no measure is NOT_EVALUABLE.
+    """
+    pairs = [(limit, _spoken_of(measures, limit)) for limit in limits]
+    comparisons = sum(item.value is not None for _, found in pairs for item in found)
+    each = bonferroni(level, comparisons)
+    judgements: list[Judgement] = []
+    for limit, found in pairs:
+        if not found:
+            judgements.append(_no_measure(limit, measures))
+        judgements += [_judge_one(item, limit, each, comparisons) for item in found]
+    return tuple(judgements)
+
+
+def _spoken_of(measures: Sequence[Measure], limit: Limit) -> list[Measure]:
+    named = [m for m in measures if m.name == limit.measure and _settings_match(m, limit)]
+    if limit.group == "each":
+        return [m for m in named if m.group]
+    if limit.group == "whole":
+        return [m for m in named if not m.group] or named
+    return [m for m in named if dict(m.group) == dict(limit.group)]
+
+
+def _settings_match(item: Measure, limit: Limit) -> bool:
+    return all(key in item.settings and _same(item.settings[key], v) for key, v in limit.where.items())
+
+
+def _same(a: Scalar, b: Scalar) -> bool:
+    if isinstance(a, bool | str) or isinstance(b, bool | str):
+        return a == b
+    return math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-12)
+
+
+def _no_measure(limit: Limit, measures: Sequence[Measure]) -> Judgement:
+    names = sorted({m.name for m in measures})
+    same = [m for m in measures if m.name == limit.measure]
+    if same:
+        seen = sorted({_where(m) for m in same})[:8]
+        reason = f"no measure '{limit.measure}' matches this limit; measured were: {'; '.join(seen)}"
+    else:
+        reason = f"the check measured no '{limit.measure}'; it measured {', '.join(names) or 'nothing'}"
+    return Judgement(
+        limit=str(limit), measure=limit.measure, verdict=Verdict.NOT_EVALUABLE, reason=reason
+    )
+
+
+def _where(item: Measure) -> str:
+    parts = [f"{k} = {v}" for k, v in {**item.group, **item.settings}.items()]
+    return ", ".join(parts) or "the whole"
+
+
+def _judge_one(item: Measure, limit: Limit, level: float, comparisons: int) -> Judgement:
+    low, high = interval_at(item, level)
+    verdict, bound, asked, reason = _decide(item, limit, low, high)
+    needed = rows_needed(item, asked, level) if verdict is Verdict.INCONCLUSIVE else None
+    return Judgement(
+        limit=str(limit),
+        measure=item.name,
+        verdict=verdict,
+        bound=bound,
+        reason=reason,
+        needed_n=needed,
+        at_least=limit.at_least,
+        at_most=limit.at_most,
+        low=low,
+        high=high,
+        level=level,
+        comparisons=comparisons,
+        group=item.group,
+        settings=item.settings,
+        value=item.value,
+    )
+
+
+def _decide(
+    item: Measure, limit: Limit, low: float | None, high: float | None
+) -> tuple[Verdict, float | None, float, str]:
+    """Verdict, the bound that decided, the limit it was held against, and the sentence."""
+    asked = limit.at_least if limit.at_least is not None else limit.at_most
+    asked = 0.0 if asked is None else asked
+    if item.value is None or not math.isfinite(item.value):
+        return Verdict.NOT_EVALUABLE, None, asked, item.reason or "the value is undefined"
+    if low is None or high is None:
+        return Verdict.NOT_EVALUABLE, None, asked, "the measure carries no interval"
+    verdict, bound, asked = _against(limit, low, high)
+    if verdict is Verdict.PASS and item.unreliable:
+        return Verdict.INCONCLUSIVE, bound, asked, f"the measure is unreliable: {item.unreliable}"
+    words = {
+        Verdict.PASS: f"the whole interval [{low:.4g}, {high:.4g}] keeps the limit",
+        Verdict.FAIL: f"the whole interval [{low:.4g}, {high:.4g}] breaks the limit of {asked:g}",
+        Verdict.INCONCLUSIVE: f"the interval [{low:.4g}, {high:.4g}] spans the limit of {asked:g}",
+    }
+    return verdict, bound, asked, words[verdict]
+
+
+def _against(limit: Limit, low: float, high: float) -> tuple[Verdict, float, float]:
+    """The worse of the two sides: FAIL before INCONCLUSIVE before PASS."""
+    sides: list[tuple[Verdict, float, float]] = []
+    if limit.at_least is not None:
+        sides.append(_side(low >= limit.at_least, high < limit.at_least, low, high, limit.at_least))
+    if limit.at_most is not None:
+        sides.append(_side(high <= limit.at_most, low > limit.at_most, high, low, limit.at_most))
+    order = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS)
+    return min(sides, key=lambda side: order.index(side[0]))
+
+
+def _side(
+    holds: bool, broken: bool, bound_held: float, bound_broken: float, asked: float
+) -> tuple[Verdict, float, float]:
+    if holds:
+        return Verdict.PASS, bound_held, asked
+    if broken:
+        return Verdict.FAIL, bound_broken, asked
+    return Verdict.INCONCLUSIVE, bound_held, asked

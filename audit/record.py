@@ -1,0 +1,224 @@
+"""Record: the whole run as JSON. Everything before it computes; everything after it is a function of it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from audit.errors import ConfigError
+from audit.evidence import Figure, Measure, Table
+from audit.policy import Judgement, Policy, Verdict
+
+SCHEMA = "model-audit/record/1"
+Status = Literal["measured", "not_applicable", "not_evaluable", "broken"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a check cost.
+
+    Attributes:
+        forward_rows: rows sent forward through the model.
+        backward_rows: rows whose gradient with respect to the input was taken.
+        seconds: wall time of the check.
+        overhead: `seconds` over the time that the same rows take as plain passes of this model on this
+            machine; None where no row was sent.
+        peak_bytes: peak memory on the accelerator; None on the CPU.
+    """
+
+    forward_rows: int = 0
+    backward_rows: int = 0
+    seconds: float = 0.0
+    overhead: float | None = None
+    peak_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """A file of the run folder that a finding refers to."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """One check that the audit set out to run.
+
+    Attributes:
+        check: full name.
+        asked: `name` when asked for by its full name or spoken of by a limit, `pattern` otherwise.
+        settings: the settings it is run with, defaults filled in.
+    """
+
+    check: str
+    asked: Literal["name", "pattern"]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One check's evidence, or the reason there is none, and its verdicts.
+
+    Attributes:
+        check: full name of the check.
+        version: its version.
+        title: first line of its docstring.
+        text: the rest of its docstring, the explanation that a reviewer reads.
+        settings: what it ran with.
+        status: whether it measured, did not fit, could not be answered, or broke.
+        reason: one sentence, empty when measured.
+        verdicts: one judgement a limit and measure; empty when nothing was asked of it.
+    """
+
+    check: str
+    version: str
+    title: str
+    status: Status
+    text: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
+    measures: Sequence[Measure] = ()
+    tables: Sequence[Table] = ()
+    figures: Sequence[Figure] = ()
+    caveats: Sequence[str] = ()
+    artifacts: Sequence[Artifact] = ()
+    cost: Cost = field(default_factory=Cost)
+    verdicts: Sequence[Judgement] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst verdict of this finding; NOT_JUDGED when it measured and nothing was asked."""
+        if self.status == "broken":
+            return Verdict.BROKEN
+        if self.status == "not_applicable":
+            return Verdict.NOT_APPLICABLE
+        if self.status == "not_evaluable":
+            return Verdict.NOT_EVALUABLE
+        order = (Verdict.FAIL, Verdict.NOT_EVALUABLE, Verdict.INCONCLUSIVE, Verdict.PASS)
+        given = {judgement.verdict for judgement in self.verdicts}
+        return next((verdict for verdict in order if verdict in given), Verdict.NOT_JUDGED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """The answer of the whole audit.
+
+    Attributes:
+        verdict: PASS, FAIL, INCONCLUSIVE, NOT_EVALUABLE, BROKEN, NOT_APPLICABLE or NOT_JUDGED.
+        exit_code: what the command line returns, under every output format.
+        reasons: sentences that explain it, the gravest first.
+        counts: how many limits (or checks that gave none) ended in each verdict.
+        planned: checks planned.
+        measured: checks measured.
+    """
+
+    verdict: Verdict
+    exit_code: int
+    reasons: Sequence[str] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    planned: int = 0
+    measured: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """The whole run. Top-level keys are fixed by the published schema (`model-audit schema`)."""
+
+    schema: str
+    tool: Mapping[str, Any]
+    run: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    model: Mapping[str, Any]
+    data: Mapping[str, Any]
+    policy: Policy
+    plan: Sequence[Planned]
+    findings: Sequence[Finding]
+    verdict: Outcome
+    system: Mapping[str, Any] = field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        """The technical report, for a notebook."""
+        from audit.render import render
+
+        return render(self)
+
+
+def plain(value: Any) -> Any:
+    """A noun as JSON values: dataclasses become objects, tuples arrays, enums their text."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, str | bytes):
+        return str(value)
+    if isinstance(value, Sequence):
+        return [plain(item) for item in value]
+    return value
+
+
+def canonical(value: Any) -> bytes:
+    """Canonical JSON (RFC 8785): the same value gives the same bytes; NaN and infinity are refused."""
+    import rfc8785
+
+    return rfc8785.dumps(plain(value))
+
+
+@cache
+def _adapter(noun: type) -> Any:
+    from pydantic import ConfigDict, TypeAdapter, with_config
+
+    return TypeAdapter(with_config(ConfigDict(extra="forbid"))(noun))
+
+
+def finding_from(value: Any) -> Finding:
+    """A finding from its JSON value, as a journal line holds it."""
+    finding: Finding = _adapter(Finding).validate_python(value)
+    return finding
+
+
+def record_from(value: Any, where: str) -> Record:
+    """A record from its JSON value; `where` names the file in the error."""
+    from pydantic import ValidationError
+
+    if not isinstance(value, dict) or value.get("schema") != SCHEMA:
+        found = value.get("schema") if isinstance(value, dict) else type(value).__name__
+        raise ConfigError(f"{where} is not a record of this tool: its schema is {found!r}, not '{SCHEMA}'.")
+    try:
+        record: Record = _adapter(Record).validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{where} is damaged at '{place}': {first['msg']}.") from None
+    return record
+
+
+def read_record(run: Path) -> Record:
+    """The record of a run folder (or the record file itself)."""
+    path = run / "record.json" if run.is_dir() else run
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist; a run folder holds a record.json.") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read as JSON: {error}.") from None
+    return record_from(value, str(path))
+
+
+def write_record(record: Record, run: Path) -> Path:
+    """Write `record.json` into the run folder, whole or not at all."""
+    path = run / "record.json"
+    part = path.with_suffix(".part")
+    part.write_bytes(canonical(record))
+    part.replace(path)
+    return path
+
+
+def json_schema() -> dict[str, Any]:
+    """The published JSON schema of a record."""
+    schema: dict[str, Any] = _adapter(Record).json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["$id"] = SCHEMA
+    return schema

@@ -1,0 +1,129 @@
+"""What is installed: checks, products, loaders and readers, each found through entry points.
+
+Built-in plugins come in by the same door as a stranger's. Two plugins of the same name are an error; one
+that cannot be imported is kept, with its reason, so that it is shown as BROKEN and never forgotten.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Literal
+
+from audit.check import GIVEN, Check
+from audit.errors import ConfigError, nearest
+from audit.record import Planned
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A plugin that could not be imported, and why."""
+
+    name: str
+    reason: str
+
+
+def installed_checks() -> dict[str, Check | Broken]:
+    """Every installed check by name, sorted.
+
+    Raises:
+        ConfigError: two packages bring a check of the same name.
+    """
+    return dict(sorted(_load("audit.checks", _as_check).items()))
+
+
+def installed_products() -> dict[str, Callable[..., Any] | Broken]:
+    """Every installed product by name.
+
+    Raises:
+        ConfigError: two packages bring a product of the same name, or one takes a reserved name.
+    """
+    products = _load("audit.products", _as_callable)
+    for name in GIVEN & products.keys():
+        raise ConfigError(f"product '{name}': the name is reserved; rename the entry point.")
+    return products
+
+
+def installed_functions(group: Literal["audit.loaders", "audit.readers"]) -> dict[str, EntryPoint]:
+    """Entry points of a group by name, not yet imported.
+
+    Raises:
+        ConfigError: two packages bring one of the same name.
+    """
+    return _unique(group)
+
+
+def _unique(group: str) -> dict[str, EntryPoint]:
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=group):
+        other = found.get(point.name)
+        if other is not None and other.value != point.value:
+            raise ConfigError(
+                f"'{point.name}' is brought twice in {group}: by {other.value} and by {point.value}; "
+                "rename or uninstall one."
+            )
+        found[point.name] = point
+    return found
+
+
+def _load(group: str, accept: Callable[[str, Any], Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, point in _unique(group).items():
+        try:
+            found[name] = accept(name, point.load())
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything while it is imported
+            found[name] = Broken(name, f"{point.value} does not import: {type(error).__name__}: {error}")
+    return found
+
+
+def _as_check(name: str, value: Any) -> Check:
+    if not isinstance(value, Check):
+        raise TypeError(f"it is a {type(value).__name__}, not a check; decorate it with @check")  # noqa: TRY004
+    if value.name != name:
+        raise ValueError(f"its entry point is called '{name}' and the check '{value.name}'")
+    _ = value.settings_model
+    return value
+
+
+def _as_callable(name: str, value: Any) -> Callable[..., Any]:
+    if not callable(value):
+        raise TypeError(f"product '{name}' is a {type(value).__name__}, not a function")
+    return value  # type: ignore[no-any-return]
+
+
+def make_plan(
+    patterns: Sequence[str],
+    settings: Mapping[str, Mapping[str, Any]],
+    limited: Sequence[str],
+    checks: Mapping[str, Check | Broken],
+) -> tuple[Planned, ...]:
+    """The checks to run, in the order of the patterns, each once.
+
+    Args:
+        patterns: names or patterns such as `fairness.*`.
+        settings: given settings by check name.
+        limited: names of checks that a limit speaks of; they count as asked for by name.
+        checks: what is installed.
+
+    Raises:
+        ConfigError: a pattern matches nothing, or settings or limits name an unknown check.
+    """
+    for name in [*settings, *limited]:
+        if name not in checks:
+            raise ConfigError(f"'{name}' is not an installed check{nearest(name, checks)}.")
+    names: dict[str, Literal["name", "pattern"]] = {}
+    for pattern in patterns:
+        matched = [name for name in checks if fnmatchcase(name, pattern)]
+        if not matched:
+            raise ConfigError(f"checks.run: '{pattern}' matches no installed check{nearest(pattern, checks)}.")
+        for name in matched:
+            named = pattern == name or name in limited or names.get(name) == "name"
+            names[name] = "name" if named else "pattern"
+    return tuple(_planned(name, asked, settings.get(name, {}), checks[name]) for name, asked in names.items())
+
+
+def _planned(
+    name: str, asked: Literal["name", "pattern"], given: Mapping[str, Any], item: Check | Broken
+) -> Planned:
+    filled = dict(given) if isinstance(item, Broken) else item.settings(given)
+    return Planned(check=name, asked=asked, settings=filled)

@@ -1,0 +1,276 @@
+"""Intervals. Every one is a function of sufficient statistics and a level, so that it can be derived again.
+
+Two-sided intervals at confidence `level`. No function here knows about limits or verdicts, and none
+needs torch. An undefined value (0/0) is None, never a number.
+
+Sources: Wilson (1927); Newcombe (1998), method 10, for differences of proportions; Koopman (1984) for
+ratios of proportions; Clopper and Pearson (1934); Student (1908) for means.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
+from statistics import NormalDist
+from typing import Any
+
+from audit.evidence import Measure
+
+Statistics = Mapping[str, Any]
+Estimate = tuple[float | None, float | None, float | None]
+UNDEFINED: Estimate = (None, None, None)
+DEFAULT_LEVEL = 0.95
+_BISECTIONS = 80
+
+
+def normal_quantile(level: float) -> float:
+    """Two-sided standard-normal quantile: 1.96 for level .95."""
+    return NormalDist().inv_cdf(0.5 + level / 2)
+
+
+def wilson(statistics: Statistics, level: float) -> Estimate:
+    """Wilson score interval of the proportion x/n. Undefined for n = 0."""
+    x, n = float(statistics["x"]), float(statistics["n"])
+    if n == 0:
+        return UNDEFINED
+    z = normal_quantile(level)
+    p = x / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    low = 0.0 if x == 0 else max(0.0, centre - half)
+    high = 1.0 if x == n else min(1.0, centre + half)
+    return p, low, high
+
+
+def clopper_pearson(statistics: Statistics, level: float) -> Estimate:
+    """Exact interval of the proportion x/n: never below its nominal coverage, for tiny tables."""
+    from scipy.special import betaincinv
+
+    x, n = float(statistics["x"]), float(statistics["n"])
+    if n == 0:
+        return UNDEFINED
+    tail = (1 - level) / 2
+    low = 0.0 if x == 0 else float(betaincinv(x, n - x + 1, tail))
+    high = 1.0 if x == n else float(betaincinv(x + 1, n - x, 1 - tail))
+    return x / n, low, high
+
+
+def newcombe(statistics: Statistics, level: float) -> Estimate:
+    """Difference x1/n1 - x0/n0 with Newcombe's hybrid score interval (method 10)."""
+    p1, l1, u1 = wilson({"x": statistics["x1"], "n": statistics["n1"]}, level)
+    p0, l0, u0 = wilson({"x": statistics["x0"], "n": statistics["n0"]}, level)
+    if p1 is None or l1 is None or u1 is None or p0 is None or l0 is None or u0 is None:
+        return UNDEFINED
+    d = p1 - p0
+    return d, d - math.hypot(p1 - l1, u0 - p0), d + math.hypot(u1 - p1, p0 - l0)
+
+
+def koopman(statistics: Statistics, level: float) -> Estimate:
+    """Ratio (x1/n1)/(x0/n0) with Koopman's chi-square (score) interval.
+
+    Undefined when either n is 0 or nobody in the reference is selected: a ratio to zero is not a number.
+    """
+    x1, n1, x0, n0 = (float(statistics[k]) for k in ("x1", "n1", "x0", "n0"))
+    if n1 == 0 or n0 == 0 or x0 == 0:
+        return UNDEFINED
+    ratio = (x1 / n1) / (x0 / n0)
+    limit = normal_quantile(level) ** 2
+    low = 0.0 if x1 == 0 else _score_root(x1, n1, x0, n0, ratio, limit, upper=False)
+    return ratio, low, _score_root(x1, n1, x0, n0, ratio, limit, upper=True)
+
+
+def _score_root(
+    x1: float, n1: float, x0: float, n0: float, ratio: float, limit: float, *, upper: bool
+) -> float:
+    """The ratio on one side of the estimate at which Koopman's chi-square reaches `limit`."""
+    inside = max(ratio, 1e-12)
+    outside = inside
+    factor = 2.0 if upper else 0.5
+    for _ in range(200):
+        outside *= factor
+        if _koopman_chi_square(outside, x1, n1, x0, n0) > limit:
+            break
+    for _ in range(_BISECTIONS):
+        middle = math.sqrt(inside * outside)
+        if _koopman_chi_square(middle, x1, n1, x0, n0) > limit:
+            outside = middle
+        else:
+            inside = middle
+    return inside
+
+
+def _koopman_chi_square(phi: float, x1: float, n1: float, x0: float, n0: float) -> float:
+    """Score statistic of p1/p0 = phi, at the restricted maximum-likelihood p1."""
+    a = n1 + n0
+    b = phi * (n1 + x0) + x1 + n0
+    c = phi * (x1 + x0)
+    p1 = (b - math.sqrt(max(0.0, b * b - 4 * a * c))) / (2 * a)
+    p0 = p1 / phi
+    total = 0.0
+    for x, n, p in ((x1, n1, p1), (x0, n0, p0)):
+        variance = n * p * (1 - p)
+        gap = x - n * p
+        if variance > 0:
+            total += gap * gap / variance
+        elif abs(gap) > 1e-9 * max(1.0, n):
+            return math.inf
+    return total
+
+
+def student_t(statistics: Statistics, level: float) -> Estimate:
+    """Mean of n values with standard deviation sd (n - 1 in the denominator). No interval for n < 2."""
+    from scipy.special import stdtrit
+
+    n = float(statistics["n"])
+    if n == 0:
+        return UNDEFINED
+    mean = float(statistics["mean"])
+    if n < 2:  # noqa: PLR2004 - one value has no spread
+        return mean, None, None
+    half = float(stdtrit(n - 1, 0.5 + level / 2)) * float(statistics["sd"]) / math.sqrt(n)
+    return mean, mean - half, mean + half
+
+
+def largest_difference(statistics: Statistics, level: float) -> Estimate:
+    """Largest difference between the proportions x[i]/n[i], with simultaneous pairwise intervals.
+
+    All pairs get a Newcombe interval at a Bonferroni-adjusted level. The true largest difference is at
+    least the greatest of the lower ends and at most the greatest of the upper ends, jointly with
+    probability >= level. A percentile bootstrap of max - min is not used: it excludes zero for equal groups.
+    """
+    return _over_pairs(statistics, level, lambda pair, at: newcombe(pair, at))
+
+
+def _over_pairs(
+    statistics: Statistics, level: float, estimate: Callable[[Statistics, float], Estimate]
+) -> Estimate:
+    pairs = list(combinations(zip(statistics["x"], statistics["n"], strict=True), 2))
+    if not pairs:
+        return UNDEFINED
+    adjusted = bonferroni(level, len(pairs))
+    values, lows, highs = [], [], []
+    for a, b in pairs:
+        (x1, n1), (x0, n0) = (a, b) if a[0] * b[1] >= b[0] * a[1] else (b, a)
+        value, low, high = estimate({"x1": x1, "n1": n1, "x0": x0, "n0": n0}, adjusted)
+        if value is None or low is None or high is None:
+            return UNDEFINED
+        values.append(value)
+        lows.append(low)
+        highs.append(high)
+    return max(values), max(0.0, *lows), max(highs)
+
+
+def larger_of_two(statistics: Statistics, level: float) -> Estimate:
+    """The larger of two largest differences (equalized odds: of TPR and of FPR), at a shared level."""
+    adjusted = bonferroni(level, 2)
+    parts = [largest_difference(statistics[k], adjusted) for k in ("first", "second")]
+    if any(part[0] is None for part in parts):
+        return UNDEFINED
+    value, low, high = (max(column) for column in zip(*parts, strict=True))  # type: ignore[type-var]
+    return value, low, high
+
+
+def exact(statistics: Statistics, level: float) -> Estimate:
+    """A number that was counted in full and carries no sampling error."""
+    del level
+    value = float(statistics["value"])
+    return value, value, value
+
+
+METHODS: dict[str, Callable[[Statistics, float], Estimate]] = {
+    "wilson": wilson,
+    "clopper_pearson": clopper_pearson,
+    "newcombe": newcombe,
+    "koopman": koopman,
+    "student_t": student_t,
+    "largest_difference": largest_difference,
+    "larger_of_two": larger_of_two,
+    "exact": exact,
+}
+
+
+def bonferroni(level: float, comparisons: int) -> float:
+    """The level of each of `comparisons` intervals that together hold with probability >= level."""
+    return 1 - (1 - level) / max(1, comparisons)
+
+
+def measure(
+    name: str, method: str, statistics: Statistics, *, level: float = DEFAULT_LEVEL, **fields: Any
+) -> Measure:
+    """A `Measure` whose value and interval are derived from `statistics` by `method`."""
+    value, low, high = METHODS[method](statistics, level)
+    if value is None and not fields.get("reason"):
+        fields["reason"] = "the denominator is 0"
+    return Measure(
+        name=name,
+        value=value,
+        low=low,
+        high=high,
+        level=level,
+        method=method,
+        statistics=statistics,
+        **fields,
+    )
+
+
+def proportion(name: str, x: int, n: int, **fields: Any) -> Measure:
+    """The share x/n with its Wilson interval; undefined, with the counts, when n is 0."""
+    fields.setdefault("reason", "" if n else f"{x} of {n} rows: the denominator is 0")
+    return measure(name, "wilson", {"x": x, "n": n}, n=n, **fields)
+
+
+def mean(name: str, values: Sequence[float], **fields: Any) -> Measure:
+    """The mean of `values` with its Student t interval; undefined for no values."""
+    n = len(values)
+    centre = math.fsum(values) / n if n else 0.0
+    spread = math.sqrt(math.fsum((v - centre) ** 2 for v in values) / (n - 1)) if n > 1 else 0.0
+    fields.setdefault("unit", "")
+    return measure(name, "student_t", {"n": n, "mean": centre, "sd": spread}, n=n, **fields)
+
+
+def interval_at(item: Measure, level: float) -> tuple[float | None, float | None]:
+    """The interval of a measure at another level, derived from its statistics.
+
+    A method this version does not know is widened on the normal scale, which is exact for a normal
+    estimate and close for a large sample.
+    """
+    if item.method in METHODS and item.statistics:
+        _, low, high = METHODS[item.method](item.statistics, level)
+        return low, high
+    if item.value is None or item.low is None or item.high is None or item.level is None:
+        return None, None
+    factor = normal_quantile(level) / normal_quantile(item.level)
+    return item.value - (item.value - item.low) * factor, item.value + (item.high - item.value) * factor
+
+
+def rows_needed(item: Measure, limit: float, level: float) -> int | None:
+    """About how many rows would settle on which side of `limit` the value lies, if it stays what it is.
+
+    The half-width shrinks with the square root of the rows, so n * (half-width / distance)^2; for a
+    proportion the Wilson interval itself is solved. None when the value equals the limit.
+    """
+    low, high = interval_at(item, level)
+    if item.value is None or low is None or high is None or not item.n:
+        return None
+    distance = abs(item.value - limit)
+    if distance <= 1e-12 * max(1.0, abs(limit)):
+        return None
+    half = (item.value - low) if item.value > limit else (high - item.value)
+    rows = max(item.n, math.ceil(item.n * (half / distance) ** 2))
+    return _wilson_rows(item.value, limit, level, rows) if item.method == "wilson" else rows
+
+
+def _wilson_rows(p: float, limit: float, level: float, guess: int) -> int:
+    """The smallest n (to 1 %) whose Wilson interval around p no longer contains `limit`."""
+
+    def settled(n: int) -> bool:
+        _, low, high = wilson({"x": p * n, "n": n}, level)
+        return low is not None and high is not None and (low >= limit or high <= limit)
+
+    high = max(guess, 2)
+    while not settled(high):
+        high *= 2
+    low = 1
+    while high - low > max(1, high // 100):
+        middle = (low + high) // 2
+        low, high = (low, middle) if settled(middle) else (middle, high)
+    return high
