@@ -38,7 +38,7 @@ class Measure:
     high: float | None = None
     level: float | None = None
     method: str = ""
-    statistics: Mapping[str, float | Sequence[float]] = field(default_factory=dict)
+    statistics: Mapping[str, Any] = field(default_factory=dict)
     n: int | None = None
     group: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Scalar] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from audit.errors import ConfigError
 from audit.evidence import Figure, Measure, Table
-from audit.policy import Judgement, Policy, Verdict
+from audit.policy import Judgement, Limit, Policy, Verdict
 
 SCHEMA = "model-audit/record/1"
 Status = Literal["measured", "not_applicable", "not_evaluable", "broken"]
@@ -146,8 +146,13 @@ class Record:
         return render(self)
 
 
+_NOUNS = (
+    Measure, Table, Figure, Limit, Policy, Judgement, Cost, Artifact, Planned, Finding, Outcome, Record,
+)  # fmt: skip
+
+
 def plain(value: Any) -> Any:
-    """A noun as JSON values: dataclasses become objects, tuples arrays, enums their text."""
+    """A noun as JSON values: dataclasses become objects, tuples arrays, enums their text, numpy scalars numbers."""
     if is_dataclass(value) and not isinstance(value, type):
         return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
     if isinstance(value, Mapping):
@@ -156,7 +161,7 @@ def plain(value: Any) -> Any:
         return str(value)
     if isinstance(value, Sequence):
         return [plain(item) for item in value]
-    return value
+    return value.item() if hasattr(value, "item") else value
 
 
 def canonical(value: Any) -> bytes:
@@ -170,7 +175,9 @@ def canonical(value: Any) -> bytes:
 def _adapter(noun: type) -> Any:
     from pydantic import ConfigDict, TypeAdapter, with_config
 
-    return TypeAdapter(with_config(ConfigDict(extra="forbid"))(noun))
+    for part in _NOUNS:
+        with_config(ConfigDict(extra="forbid"))(part)
+    return TypeAdapter(noun)
 
 
 def finding_from(value: Any) -> Finding:

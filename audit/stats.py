@@ -196,10 +196,12 @@ def bonferroni(level: float, comparisons: int) -> float:
 def measure(
     name: str, method: str, statistics: Statistics, *, level: float = DEFAULT_LEVEL, **fields: Any
 ) -> Measure:
-    """A `Measure` whose value and interval are derived from `statistics` by `method`."""
+    """A `Measure` whose value and interval are derived from `statistics` by `method`.
+
+    `reason`, among the fields, is kept only where the value is undefined.
+    """
     value, low, high = METHODS[method](statistics, level)
-    if value is None and not fields.get("reason"):
-        fields["reason"] = "the denominator is 0"
+    reason = fields.pop("reason", "") or "the denominator is 0"
     return Measure(
         name=name,
         value=value,
@@ -208,13 +210,14 @@ def measure(
         level=level,
         method=method,
         statistics=statistics,
+        reason=reason if value is None else "",
         **fields,
     )
 
 
 def proportion(name: str, x: int, n: int, **fields: Any) -> Measure:
     """The share x/n with its Wilson interval; undefined, with the counts, when n is 0."""
-    fields.setdefault("reason", "" if n else f"{x} of {n} rows: the denominator is 0")
+    fields.setdefault("reason", f"{x} of {n} rows: the denominator is 0")
     return measure(name, "wilson", {"x": x, "n": n}, n=n, **fields)
 
 

@@ -1,0 +1,47 @@
+"""Environment: on what the numbers were measured."""
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+_PACKAGES = (
+    "torch", "numpy", "scipy", "scikit-learn", "pandas", "captum", "shap", "lime", "fairlearn",
+    "adversarial-robustness-toolbox", "safetensors", "skops", "jinja2",
+)  # fmt: skip
+
+
+def tool() -> dict[str, str]:
+    """Name and version of this tool."""
+    return {"name": "model-audit", "version": version_of("model-audit") or "unknown"}
+
+
+def version_of(package: str) -> str | None:
+    """Installed version of a package, None when it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def describe_environment(device: Any) -> dict[str, Any]:
+    """Versions, processor and accelerator: facts for the record.
+
+    Args:
+        device: the torch device the model computes on.
+    """
+    import torch
+
+    cuda = device.type == "cuda"
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "cpu": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": str(device),
+        "accelerator": torch.cuda.get_device_name(device) if cuda else None,
+        "cuda": torch.version.cuda if cuda else None,
+        "packages": {name: version_of(name) for name in _PACKAGES},
+    }

@@ -1,0 +1,50 @@
+"""Journal: one JSON line for each thing that happened in a run, on disk before the next one starts.
+
+The journal, not the process, holds what was measured. A line torn by a kill is the last one and is left out.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from audit.errors import ConfigError
+from audit.record import canonical
+
+NAME = "journal.jsonl"
+
+
+def append(run: Path, event: str, **fields: Any) -> None:
+    """Append one line and wait until the disk has it."""
+    line = canonical({"event": event, **fields}) + b"\n"
+    with (run / NAME).open("ab") as file:
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read(run: Path) -> list[dict[str, Any]]:
+    """Every whole line of a run's journal, in order.
+
+    Raises:
+        ConfigError: there is no journal, or a line before the last is damaged.
+    """
+    path = run / NAME
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist, so there is no run to go on with.") from None
+    events: list[dict[str, Any]] = []
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            events.append(json.loads(line))
+        except ValueError:
+            raise ConfigError(f"{path} is damaged in line {number}; the run must be done again.") from None
+    return events
+
+
+def mend(run: Path) -> None:
+    """Cut off a line that a kill left unfinished, so that the next one starts on a line of its own."""
+    path = run / NAME
+    whole = path.read_bytes()
+    path.write_bytes(whole[: whole.rfind(b"\n") + 1])

@@ -1,0 +1,237 @@
+"""Measure: run one check on a loaded model and turn whatever happens into a finding.
+
+A check that raises, returns something else than evidence, reports NaN or leaves the model changed is
+BROKEN; the run goes on. Products are computed once and shared.
+"""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from audit.check import Check, asked_products
+from audit.dataset import Dataset
+from audit.errors import ConfigError, NotApplicable, NotEvaluable, nearest
+from audit.evidence import Evidence
+from audit.model import Model, state_hash
+from audit.record import Artifact, Cost, Finding, finding_from, plain
+from audit.registry import Broken
+
+_TIMED_ROWS = 256
+_TIMED_PASSES = 3
+_REASON_LENGTH = 500
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What checks share within one process.
+
+    Attributes:
+        model: the loaded model.
+        data: the data it is audited on.
+        seed: seed of every random draw.
+        products: functions that make shared products, by name.
+        made: products made so far.
+        state: state hash of the untouched model.
+        row_seconds: seconds of one forward row and of one forward-and-gradient row, for the overhead.
+    """
+
+    model: Model
+    data: Dataset
+    seed: int
+    products: Mapping[str, Callable[..., Any] | Broken]
+    state: str
+    row_seconds: tuple[float, float]
+    made: dict[str, Any] = field(default_factory=dict)
+
+
+def set_up(
+    model: Model, data: Dataset, seed: int, products: Mapping[str, Callable[..., Any] | Broken]
+) -> Bench:
+    """A bench for a model and its data; takes the state hash and times plain passes."""
+    state = state_hash(model.module)
+    return Bench(model, data, seed, products, state, _time_rows(model, data))
+
+
+def measure(check: Check, settings: Mapping[str, Any], bench: Bench, folder: Path | None) -> Finding:
+    """Run one check and return its finding, unjudged.
+
+    Args:
+        check: the check.
+        settings: complete, validated settings.
+        bench: model, data and shared products.
+        folder: run folder for artifacts; None keeps no arrays, so figures that need them are left out.
+    """
+    empty = Finding(
+        check=check.name,
+        version=check.version,
+        title=check.title,
+        text=check.text,
+        status="broken",
+        settings=dict(settings),
+    )
+    misfit = _misfit(check, bench)
+    if misfit:
+        return replace(empty, status="not_applicable", reason=misfit)
+    before = replace(bench.model.passes)
+    started = time.perf_counter()
+    finding = _attempt(check, empty, bench, folder)
+    seconds = time.perf_counter() - started
+    finding = replace(finding, cost=_cost(bench, before.forward, before.backward, seconds))
+    if not is_untouched(bench):
+        return replace(
+            empty,
+            cost=finding.cost,
+            reason="the check left the model changed (parameters, buffers, gradients, mode or hooks), "
+            "so nothing it measured is used",
+        )
+    return finding
+
+
+def is_untouched(bench: Bench) -> bool:
+    """Whether the model's state hash is still what it was when the bench was set up."""
+    return state_hash(bench.model.module) == bench.state
+
+
+def fitting(check: Check, model: Model, data: Dataset) -> str:
+    """Why the check does not fit this model and data; empty when it fits."""
+    missing = sorted(check.needs - model.capabilities)
+    if missing:
+        why = f": {' '.join(model.ruled_out)}" if model.ruled_out else ""
+        return f"it needs {', '.join(missing)} of the model{why}"
+    if check.modality and data.modality not in check.modality:
+        return f"it is made for {' and '.join(sorted(check.modality))} inputs; these are {data.modality}"
+    if check.tasks and model.task not in check.tasks:
+        return f"it is made for {' and '.join(sorted(check.tasks))}; this model's task is {model.task}"
+    return ""
+
+
+def _misfit(check: Check, bench: Bench) -> str:
+    return fitting(check, bench.model, bench.data)
+
+
+def _attempt(check: Check, empty: Finding, bench: Bench, folder: Path | None) -> Finding:
+    """Evidence, or the reason there is none. Anything a plugin raises ends here."""
+    seed_everything(bench.seed)
+    try:
+        given = {name: _product(name, bench) for name in check.asks}
+        evidence = check.measure(**given, **empty.settings)
+        return _with_evidence(empty, evidence, folder)
+    except NotApplicable as error:
+        return replace(empty, status="not_applicable", reason=str(error))
+    except NotEvaluable as error:
+        return replace(empty, status="not_evaluable", reason=str(error))
+    except Exception as error:  # noqa: BLE001 - a plugin may raise anything; it becomes a finding
+        return replace(empty, reason=_one_line(error))
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or "no message"
+    return f"{type(error).__name__}: {text}"[:_REASON_LENGTH]
+
+
+def seed_everything(seed: int) -> None:
+    """Seed torch, numpy and through them the libraries that know no explicit generator."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - shap, lime and ART draw from the global generator
+
+
+def _product(name: str, bench: Bench, path: tuple[str, ...] = ()) -> Any:
+    """A given thing or a product by name; products may ask for products."""
+    given = {"model": bench.model, "data": bench.data, "seed": bench.seed}
+    if name in given:
+        return given[name]
+    if name in bench.made:
+        return bench.made[name]
+    function = bench.products.get(name)
+    if function is None:
+        raise ConfigError(f"there is no product '{name}'{nearest(name, [*given, *bench.products])}")
+    if isinstance(function, Broken):
+        raise ConfigError(function.reason)
+    if name in path:
+        raise ConfigError(f"products ask for each other in a circle: {' > '.join([*path, name])}")
+    asked = {item: _product(item, bench, (*path, name)) for item in asked_products(function)}
+    bench.made[name] = function(**asked)
+    return bench.made[name]
+
+
+def _with_evidence(empty: Finding, evidence: Any, folder: Path | None) -> Finding:
+    if not isinstance(evidence, Evidence):
+        raise TypeError(f"the check returned a {type(evidence).__name__}, not Evidence")
+    for item in evidence.measures:
+        numbers = (item.value, item.low, item.high)
+        if any(number is not None and not math.isfinite(number) for number in numbers):
+            raise ValueError(f"the measure '{item.name}' is {numbers}; an undefined value must be None")
+    artifacts = _store(empty.check, evidence, folder)
+    figures = evidence.figures if folder else [f for f in evidence.figures if f.kind != "heatmaps"]
+    finding = replace(
+        empty,
+        status="measured",
+        measures=tuple(evidence.measures),
+        tables=tuple(evidence.tables),
+        figures=tuple(figures),
+        caveats=tuple(evidence.caveats),
+        artifacts=artifacts,
+    )
+    return finding_from(plain(finding))
+
+
+def _store(name: str, evidence: Evidence, folder: Path | None) -> tuple[Artifact, ...]:
+    """Write the arrays as one npz below the run folder and name it with its hash."""
+    if not evidence.arrays or folder is None:
+        return ()
+    relative = f"artifacts/{name}.npz"
+    path = folder / relative
+    path.parent.mkdir(exist_ok=True)
+    np.savez_compressed(path, **{key: np.asarray(value) for key, value in evidence.arrays.items()})
+    return (Artifact(path=relative, sha256=hashlib.sha256(path.read_bytes()).hexdigest()),)
+
+
+def _time_rows(model: Model, data: Dataset) -> tuple[float, float]:
+    """Seconds of one forward row and of one forward-and-gradient row: the best of three passes."""
+    rows = model.tensor(data.inputs[: min(_TIMED_ROWS, len(data), model.passes.batch)])
+    counted = replace(model.passes)
+
+    def forward() -> None:
+        with torch.no_grad():
+            model.scores(rows)
+
+    def gradient() -> None:
+        model.input_gradient(rows, lambda scores: scores.sum(dim=1))
+
+    forward_seconds = _best_time(forward, model.device) / len(rows)
+    able = "gradients" in model.capabilities
+    gradient_seconds = _best_time(gradient, model.device) / len(rows) if able else forward_seconds
+    model.passes.forward, model.passes.backward = counted.forward, counted.backward
+    return forward_seconds, gradient_seconds
+
+
+def _best_time(work: Callable[[], None], device: torch.device) -> float:
+    times = []
+    for _ in range(_TIMED_PASSES):
+        started = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def _cost(bench: Bench, forward_before: int, backward_before: int, seconds: float) -> Cost:
+    passes = bench.model.passes
+    forward, backward = passes.forward - forward_before, passes.backward - backward_before
+    plain_seconds = (forward - backward) * bench.row_seconds[0] + backward * bench.row_seconds[1]
+    cuda = bench.model.device.type == "cuda"
+    return Cost(
+        forward_rows=forward,
+        backward_rows=backward,
+        seconds=seconds,
+        overhead=seconds / plain_seconds if plain_seconds > 0 else None,
+        peak_bytes=torch.cuda.max_memory_allocated(bench.model.device) if cuda else None,
+    )

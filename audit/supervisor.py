@@ -1,0 +1,355 @@
+"""The supervisor: plans a run, lets a worker measure, and keeps every finding whatever happens to the worker.
+
+It imports no torch. Each finding is on disk in `journal.jsonl` before the next check starts. A worker that
+dies costs only the check it was running: that one is BROKEN with the signal's name, and a new worker goes on.
+"""
+
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from audit import journal
+from audit.check import Check
+from audit.config import Config
+from audit.environment import tool
+from audit.errors import ConfigError, LoadError
+from audit.judge import judge
+from audit.policy import Verdict
+from audit.record import SCHEMA, Finding, Outcome, Planned, Record, canonical, finding_from, plain, write_record
+from audit.registry import Broken, installed_checks, make_plan
+from audit.worker import MODEL_CHANGED, error_from
+
+Notify = Callable[[str, Mapping[str, Any]], None]
+_COMPARED = ("sha256", "fingerprint", "factory_sha256")
+
+
+def _silent(event: str, fields: Mapping[str, Any]) -> None:
+    del event, fields
+
+
+@dataclass
+class _Run:
+    """A run under way: what is planned, what is known, what is found."""
+
+    config: Config
+    path: Path
+    folder: Path
+    notify: Notify
+    checks: Mapping[str, Check | Broken]
+    plan: tuple[Planned, ...]
+    facts: dict[str, Any] = field(default_factory=dict)
+    findings: dict[str, Finding] = field(default_factory=dict)
+    started: str = ""
+    resumed: int = 0
+    workers: int = 0
+    interrupted: bool = False
+    clock: float = field(default_factory=time.monotonic)
+
+
+def run(
+    config: Config, path: Path, folder: Path, *, resume: bool = False, notify: Notify = _silent
+) -> Record:
+    """Audit the model of a configuration and write the run folder.
+
+    Args:
+        config: the checked configuration.
+        path: its file, read again by the worker.
+        folder: the run folder; must be new, unless `resume`.
+        resume: go on with the run in `folder`; only what is missing is measured.
+        notify: told of `plan`, `ready`, `start`, `finding` and `died` as they happen.
+
+    Returns:
+        The record, judged, as written to `record.json`.
+
+    Raises:
+        ConfigError: the plan is wrong, the folder holds a run already, or (resume) something changed.
+        LoadError: the model or the data cannot be loaded.
+    """
+    checks = installed_checks()
+    policy = config.policy.policy()
+    limited = sorted({limit.check for limit in policy.limits})
+    plan = make_plan(config.checks.run, config.checks.settings, limited, checks)
+    state = _Run(config, path, folder, notify, checks, plan)
+    _open(state, resume=resume)
+    notify("plan", {"checks": [item.check for item in plan], "done": sorted(state.findings)})
+    with _stoppable():
+        try:
+            _measure_missing(state)
+        except KeyboardInterrupt:
+            state.interrupted = True
+            journal.append(folder, "interrupted", time=_now())
+    record = judge(_record(state))
+    write_record(record, folder)
+    if not state.interrupted:
+        journal.append(folder, "end", time=_now())
+    return record
+
+
+def _open(state: _Run, *, resume: bool) -> None:
+    """Start a new journal, or read the one that is there and check that nothing changed."""
+    policy = _digest(state.config.policy.policy())
+    head = {
+        "config_sha256": _digest(state.config.model_dump(mode="json")),
+        "policy_sha256": policy,
+        "plan_sha256": _digest(list(state.plan)),
+    }
+    if not resume:
+        _create(state.folder)
+        state.started = _now()
+        journal.append(state.folder, "begin", time=state.started, tool=tool(), **head)
+        return
+    journal.mend(state.folder)
+    events = journal.read(state.folder)
+    begin = events[0] if events else {}
+    if begin.get("event") != "begin":
+        raise ConfigError(f"{state.folder / journal.NAME} does not start a run; run without --resume.")
+    for key, value in head.items():
+        if begin.get(key) != value:
+            what = key.removesuffix("_sha256").replace("config", "configuration")
+            raise ConfigError(
+                f"{state.folder} cannot be resumed: the {what} changed since it began; start a new run folder."
+            )
+    state.started = begin["time"]
+    state.resumed = 1 + sum(event["event"] == "resume" for event in events)
+    _take_up(state, events)
+    journal.append(state.folder, "resume", time=_now())
+
+
+def _create(folder: Path) -> None:
+    if (folder / journal.NAME).exists():
+        raise ConfigError(f"{folder} already holds a run; add --resume to go on with it, or name another folder.")
+    try:
+        (folder / "artifacts").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"the run folder {folder} cannot be made: {error.strerror}.") from None
+
+
+def _take_up(state: _Run, events: Sequence[Mapping[str, Any]]) -> None:
+    for event in events:
+        if event["event"] == "ready":
+            state.facts = {key: event[key] for key in ("model", "data", "environment", "state")}
+        elif event["event"] == "finding":
+            finding = finding_from(event["finding"])
+            state.findings[finding.check] = finding
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM end a run as Ctrl-C does: with a valid run folder."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        del number, frame
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _measure_missing(state: _Run) -> None:
+    """Measure every planned check that has no finding, with as many workers as it takes."""
+    for item in state.plan:
+        known = state.checks[item.check]
+        if isinstance(known, Broken) and item.check not in state.findings:
+            _keep(state, _broken(item, known, known.reason))
+    while missing := [item for item in state.plan if item.check not in state.findings]:
+        state.workers += 1
+        with (state.folder / "worker.log").open("ab") as log, _worker(state, log) as process:
+            try:
+                _receive_facts(state, process)
+            except LoadError as error:
+                if state.workers == 1:
+                    raise
+                _give_up(state, missing, f"no new process could load the model: {error}")
+                return
+            for item in missing:
+                if not _measure_one(state, item, process):
+                    break
+
+
+def _give_up(state: _Run, missing: Sequence[Planned], reason: str) -> None:
+    """Broken findings that are not journaled, so that a resume measures these checks after all."""
+    for item in missing:
+        state.findings[item.check] = _broken(item, state.checks[item.check], reason)
+
+
+@contextmanager
+def _worker(state: _Run, log: IO[bytes]) -> Iterator["subprocess.Popen[bytes]"]:
+    """A worker process, killed on the way out whatever happened."""
+    # -P: a folder called `audit` in the user's working directory must not be taken for this package.
+    command = [sys.executable, "-P", "-m", "audit.worker", str(state.path), str(state.folder)]
+    process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe:
+                with suppress(OSError):
+                    pipe.close()
+
+
+def _receive_facts(state: _Run, process: "subprocess.Popen[bytes]") -> None:
+    """Wait until the worker has loaded model and data; compare with what was loaded before."""
+    answer = _answer(process)
+    if answer is None:
+        raise LoadError(
+            f"the process that loads {state.config.model.path} {_how_it_ended(process)}; "
+            f"{state.folder / 'worker.log'} holds what it printed last."
+        )
+    if answer["event"] == "error":
+        raise error_from(answer)
+    facts = {key: answer[key] for key in ("model", "data", "environment", "state")}
+    if state.facts:
+        _refuse_changes(state, facts)
+    else:
+        journal.append(state.folder, "ready", time=_now(), **facts)
+    state.facts = facts
+    state.notify("ready", facts)
+
+
+def _refuse_changes(state: _Run, facts: Mapping[str, Any]) -> None:
+    for what in ("model", "data"):
+        for key in _COMPARED:
+            if state.facts[what].get(key) != facts[what].get(key):
+                raise ConfigError(
+                    f"{state.folder} cannot be resumed: the {what} changed since it began "
+                    f"({key} differs); start a new run folder."
+                )
+
+
+def _measure_one(state: _Run, item: Planned, process: "subprocess.Popen[bytes]") -> bool:
+    """Let the worker measure one check. False when the worker cannot go on."""
+    journal.append(state.folder, "start", check=item.check, time=_now())
+    state.notify("start", {"check": item.check})
+    answer = _ask(process, {"check": item.check, "settings": plain(item.settings)})
+    if answer is not None:
+        _keep(state, finding_from(answer["finding"]))
+        return process.poll() is None
+    if process.wait() == MODEL_CHANGED and item.check not in state.findings:
+        return False
+    reason = f"the process that ran it {_how_it_ended(process)}"
+    state.notify("died", {"check": item.check, "reason": reason})
+    known = state.checks[item.check]
+    _keep(state, _broken(item, known, reason))
+    return False
+
+
+def _ask(process: "subprocess.Popen[bytes]", order: Mapping[str, Any]) -> dict[str, Any] | None:
+    if process.stdin is None:
+        return None
+    try:
+        process.stdin.write(json.dumps(order).encode() + b"\n")
+        process.stdin.flush()
+    except BrokenPipeError:
+        return None
+    return _answer(process)
+
+
+def _answer(process: "subprocess.Popen[bytes]") -> dict[str, Any] | None:
+    """The next whole line of the worker; None when it died, even in the middle of a line."""
+    line = process.stdout.readline() if process.stdout else b""
+    if not line.endswith(b"\n"):
+        return None
+    answer: dict[str, Any] = json.loads(line)
+    return answer
+
+
+def _how_it_ended(process: "subprocess.Popen[bytes]") -> str:
+    code = process.wait()
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    hint = " (often the system's out-of-memory killer)" if name == "SIGKILL" else ""
+    return f"was killed by {name}{hint}"
+
+
+def _broken(item: Planned, known: Check | Broken, reason: str) -> Finding:
+    described = isinstance(known, Check)
+    return Finding(
+        check=item.check,
+        version=known.version if described else "",
+        title=known.title if described else item.check,
+        text=known.text if described else "",
+        settings=item.settings,
+        status="broken",
+        reason=reason,
+    )
+
+
+def _keep(state: _Run, finding: Finding) -> None:
+    journal.append(state.folder, "finding", finding=finding, time=_now())
+    state.findings[finding.check] = finding
+    state.notify("finding", {"finding": finding})
+
+
+def _record(state: _Run) -> Record:
+    """The record of what is known now; a planned check without a finding is BROKEN, never left out."""
+    why = "it was not run: the run was interrupted"
+    findings = tuple(
+        state.findings.get(item.check) or _broken(item, state.checks[item.check], why)
+        for item in state.plan
+    )
+    config = state.config.model_dump(mode="json")
+    return Record(
+        schema=SCHEMA,
+        tool=tool(),
+        run=_run_facts(state, config),
+        environment=state.facts.get("environment", {}),
+        model=state.facts.get("model", {}),
+        data=state.facts.get("data", {}),
+        policy=state.config.policy.policy(),
+        plan=state.plan,
+        findings=findings,
+        verdict=Outcome(verdict=Verdict.NOT_JUDGED, exit_code=2),
+        system=state.config.system,
+    )
+
+
+def _run_facts(state: _Run, config: Mapping[str, Any]) -> dict[str, Any]:
+    config_sha256 = _digest(config)
+    model, data = state.facts.get("model", {}), state.facts.get("data", {})
+    identity = [config_sha256, model.get("sha256"), data.get("fingerprint"), state.config.seed]
+    return {
+        "id": _digest(identity)[:16],
+        "seed": state.config.seed,
+        "started": state.started,
+        "finished": _now(),
+        "seconds": time.monotonic() - state.clock,
+        "resumed": state.resumed,
+        "workers": state.workers,
+        "interrupted": state.interrupted,
+        "config": config,
+        "config_sha256": config_sha256,
+        "policy_sha256": _digest(state.config.policy.policy()),
+        "model_state": state.facts.get("state"),
+    }
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

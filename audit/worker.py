@@ -1,0 +1,132 @@
+"""The worker: one process that holds the model and measures the checks it is told to, one at a time.
+
+It speaks JSON lines with its supervisor over its own standard input and output. Whatever libraries print
+goes to standard error instead, which the supervisor keeps as `worker.log`. When the supervisor dies, the
+input ends and the worker ends with it.
+"""
+
+import json
+import os
+import queue
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from audit.check import Check
+from audit.config import Config, read_config
+from audit.errors import AuditError, ConfigError, LoadError
+from audit.record import plain
+
+MODEL_CHANGED = 75
+
+
+def main() -> None:
+    """Load the model and data named on the command line, then measure until told to stop."""
+    answers = _take_output()
+    orders: queue.Queue[dict[str, Any]] = queue.Queue()
+    threading.Thread(target=_listen, args=(orders,), daemon=True).start()
+    config, folder = read_config(Path(sys.argv[1])), Path(sys.argv[2])
+    try:
+        bench = _load(config, answers)
+    except AuditError as error:
+        _say(answers, event="error", kind=type(error).__name__, message=str(error))
+        return
+    except Exception as error:  # noqa: BLE001 - any other failure to load is told in one sentence as well
+        traceback.print_exc()
+        _say(answers, event="error", kind="LoadError", message=_cannot_load(config, error))
+        return
+    _serve(orders, answers, bench, folder)
+
+
+def _take_output() -> BinaryIO:
+    """Keep standard output for answers; prints of libraries go to standard error."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return answers
+
+
+def _listen(orders: "queue.Queue[dict[str, Any]]") -> None:
+    for line in sys.stdin:
+        orders.put(json.loads(line))
+    os._exit(0)
+
+
+def _say(answers: BinaryIO, **message: Any) -> None:
+    answers.write(json.dumps(plain(message), allow_nan=False).encode() + b"\n")
+    answers.flush()
+
+
+def _load(config: Config, answers: BinaryIO) -> Any:
+    import torch
+
+    from audit.environment import describe_environment
+    from audit.load import describe_model
+    from audit.measure import set_up
+    from audit.read import describe_data
+    from audit.registry import installed_products
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    model, data = load_both(config)
+    bench = set_up(model, data, config.seed, installed_products())
+    _say(
+        answers,
+        event="ready",
+        model=describe_model(model),
+        data=describe_data(data),
+        environment=describe_environment(model.device),
+        state=bench.state,
+    )
+    return bench
+
+
+def load_both(config: Config) -> tuple[Any, Any]:
+    """The model and the data of a configuration; each may name what the other needs to know."""
+    from audit.load import load_model, read_classes
+    from audit.read import load_data
+
+    classes = read_classes(config.model, config.folder)
+    data = load_data(
+        config.data, config.folder, classes=classes, input_range=config.model.input_range
+    )
+    section = config.model if classes else config.model.model_copy(update={"classes": data.classes})
+    return load_model(section, config.folder, data.inputs), data
+
+
+def _cannot_load(config: Config, error: Exception) -> str:
+    text = " ".join(str(error).split())[:300]
+    return (
+        f"{config.model.path} with {config.data.path} could not be loaded: {type(error).__name__}: {text}; "
+        "the run folder's worker.log holds the details."
+    )
+
+
+def _serve(orders: "queue.Queue[dict[str, Any]]", answers: BinaryIO, bench: Any, folder: Path) -> None:
+    from audit.measure import is_untouched, measure
+    from audit.registry import installed_checks
+
+    checks = installed_checks()
+    while True:
+        order = orders.get()
+        item = checks[order["check"]]
+        if not isinstance(item, Check):
+            raise TypeError(item.reason)
+        finding = measure(item, order["settings"], bench, folder)
+        halvings = bench.model.passes.halvings
+        _say(answers, event="finding", finding=finding, batch=bench.model.passes.batch, halvings=halvings)
+        if not is_untouched(bench):
+            sys.exit(MODEL_CHANGED)
+
+
+_ERRORS: dict[str, type[AuditError]] = {"ConfigError": ConfigError, "LoadError": LoadError}
+
+
+def error_from(message: dict[str, Any]) -> AuditError:
+    """The error that an `error` message of a worker tells of."""
+    return _ERRORS.get(message["kind"], LoadError)(message["message"])
+
+
+if __name__ == "__main__":
+    main()
