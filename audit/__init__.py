@@ -14,7 +14,7 @@ from audit.judge import judge
 from audit.policy import Judgement, Limit, Policy, Verdict
 from audit.record import Finding, Record, read_record
 from audit.render import render
-from audit.stats import mean, measure, proportion
+from audit.stats import mean, proportion
 
 if TYPE_CHECKING:
     from audit.dataset import Dataset
@@ -67,7 +67,6 @@ __all__ = [
     "load_model",
     "log_odds",
     "mean",
-    "measure",
     "proportion",
     "read_record",
     "render",

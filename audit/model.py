@@ -74,8 +74,8 @@ class Model:
     passes: Passes = field(default_factory=Passes)
 
     def tensor(self, rows: Floats) -> Tensor:
-        """Raw input rows on the model's device, float32."""
-        return torch.from_numpy(rows).to(self.device, torch.float32)
+        """A copy of raw input rows on the model's device, float32; a network may write into its input."""
+        return torch.tensor(rows, dtype=torch.float32, device=self.device)
 
     def raw(self, inputs: Tensor) -> Tensor:
         """The network's own output for raw inputs [N, ...]; normalisation happens here."""

@@ -1,0 +1,1 @@
+"""Products: what several checks need, computed once per run."""

@@ -1,0 +1,1 @@
+"""Checks of robustness against attacks."""

@@ -1,0 +1,1 @@
+"""Explanation kernels, batched across rows on the model's device, and what the checks share."""

@@ -1,0 +1,115 @@
+import pytest
+
+from audit.judge import conclude, judge
+from audit.policy import Limit, Policy, Verdict
+from audit.record import SCHEMA, Finding, Outcome, Planned, Record
+from audit.stats import proportion
+
+
+def finding(check="a.b", status="measured", x=95, **fields):
+    measures = (proportion("accuracy", x, 100),) if status == "measured" else ()
+    return Finding(check=check, version="1", title="t", status=status, measures=measures, **fields)
+
+
+def record(findings, policy=None, plan=None):
+    plan = plan or tuple(Planned(check=f.check, asked="name") for f in findings)
+    return Record(
+        schema=SCHEMA, tool={}, run={}, environment={}, model={}, data={}, policy=policy or Policy(),
+        plan=plan, findings=tuple(findings), verdict=Outcome(verdict=Verdict.NOT_JUDGED, exit_code=2),
+    )  # fmt: skip
+
+
+def asks(check="a.b", at_least=0.8, **fields):
+    return Policy(limits=(Limit(check=check, measure="accuracy", at_least=at_least),), **fields)
+
+
+@pytest.mark.parametrize(
+    ("x", "verdict", "code"),
+    [(95, Verdict.PASS, 0), (50, Verdict.FAIL, 1), (82, Verdict.INCONCLUSIVE, 2)],
+)
+def test_exit_codes_follow_the_verdict(x, verdict, code):
+    outcome = judge(record([finding(x=x)], asks())).verdict
+    assert (outcome.verdict, outcome.exit_code) == (verdict, code)
+
+
+def test_nothing_judged_is_never_a_yes():
+    outcome = judge(record([finding()])).verdict
+    assert (outcome.verdict, outcome.exit_code) == (Verdict.NOT_JUDGED, 2)
+    assert "No limit was judged" in outcome.reasons[-1]
+
+
+def test_an_empty_audit_is_never_a_yes():
+    assert judge(record([])).verdict.exit_code == 2
+
+
+@pytest.mark.parametrize("status", ["broken", "not_evaluable"])
+def test_a_check_that_gave_no_number_forbids_a_yes(status):
+    good, bad = finding("a.b"), finding("c.d", status, reason="why")
+    outcome = judge(record([good, bad], asks())).verdict
+    assert outcome.exit_code == 2
+    assert any("why" in reason for reason in outcome.reasons)
+
+
+@pytest.mark.parametrize(("asked", "code"), [("pattern", 0), ("name", 2)])
+def test_not_applicable_is_harmless_only_for_a_pattern(asked, code):
+    good, other = finding("a.b"), finding("c.d", "not_applicable", reason="needs gradients")
+    plan = (Planned(check="a.b", asked="name"), Planned(check="c.d", asked=asked))
+    assert judge(record([good, other], asks(), plan)).verdict.exit_code == code
+
+
+def test_not_applicable_is_not_harmless_when_a_limit_speaks_of_it():
+    good, other = finding("a.b"), finding("c.d", "not_applicable", reason="needs gradients")
+    plan = tuple(Planned(check=c, asked="pattern") for c in ("a.b", "c.d"))
+    policy = Policy(limits=(*asks().limits, *asks("c.d").limits))
+    assert judge(record([good, other], policy, plan)).verdict.exit_code == 2
+
+
+def test_a_planned_check_without_a_finding_is_broken():
+    plan = (Planned(check="a.b", asked="name"), Planned(check="lost", asked="pattern"))
+    outcome = judge(record([finding()], asks(), plan)).verdict
+    assert (outcome.verdict, outcome.exit_code) == (Verdict.BROKEN, 2)
+    assert "lost was asked for and not measured." in outcome.reasons
+
+
+def test_a_limit_on_a_check_that_was_not_run_is_broken():
+    policy = Policy(limits=(*asks().limits, *asks("never.run").limits))
+    assert judge(record([finding()], policy)).verdict.exit_code == 2
+
+
+def test_a_broken_limit_outweighs_everything():
+    found = [finding("a.b", x=50), finding("c.d", "broken", reason="why")]
+    outcome = judge(record(found, asks())).verdict
+    assert (outcome.verdict, outcome.exit_code) == (Verdict.FAIL, 1)
+
+
+@pytest.mark.parametrize("leniency", ["warn", "pass"])
+def test_the_policy_may_relax_what_is_not_a_failure(leniency):
+    found = [finding("a.b", x=82), finding("c.d", "broken", reason="why")]
+    lenient = asks(on_inconclusive=leniency, on_broken=leniency)
+    outcome = judge(record(found, lenient)).verdict
+    assert outcome.exit_code == 0
+    assert outcome.verdict is Verdict.BROKEN
+
+
+def test_no_policy_relaxes_a_failure():
+    lenient = asks(on_inconclusive="pass", on_broken="pass", on_not_evaluable="pass", on_not_applicable="pass")
+    assert judge(record([finding(x=10)], lenient)).verdict.exit_code == 1
+
+
+def test_judging_again_changes_verdicts_and_no_number():
+    first = judge(record([finding(x=82)], asks(at_least=0.5)))
+    second = judge(first, asks(at_least=0.99))
+    assert (first.verdict.exit_code, second.verdict.exit_code) == (0, 1)
+    assert first.findings[0].measures == second.findings[0].measures
+    assert second.policy.limits[0].at_least == 0.99
+
+
+def test_counts_add_up():
+    outcome = conclude(
+        judge(record([finding("a.b"), finding("c.d", x=10)], asks())).findings,
+        asks(),
+        [Planned(check="a.b", asked="name"), Planned(check="c.d", asked="name")],
+    )
+    assert outcome.counts["PASS"] == 1
+    assert outcome.counts["NOT_JUDGED"] == 1
+    assert (outcome.planned, outcome.measured) == (2, 2)
