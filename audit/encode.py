@@ -6,10 +6,10 @@ The file is written by skops: it holds no pickle, and only types that skops trus
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -54,7 +54,8 @@ class _Branch:
         """The first of its steps that fills missing values; else None."""
         return next((step for step in self.steps if type(step).__name__.endswith("Imputer")), None)
 
-    def kind(self, encoded_width: int) -> Literal["onehot", "ordinal", "numeric", "opaque"]:
+    @property
+    def kind(self) -> Literal["onehot", "ordinal", "numeric", "opaque"]:
         """How its outputs belong to its columns."""
         coder = self.coder
         if self.outputs is None:
@@ -62,10 +63,7 @@ class _Branch:
         if type(coder).__name__ == "OneHotEncoder" and self.steps[-1] is coder:
             kept = sum(len(_kept_categories(coder, j)) for j in range(len(self.columns)))
             return "onehot" if kept == len(self.outputs) else "opaque"
-        if len(self.outputs) != len(self.columns) or encoded_width == 0:
-            return "opaque"
-        one_to_one = all(_keeps_columns(step) for step in self.steps)
-        if not one_to_one:
+        if len(self.outputs) != len(self.columns) or not all(map(_keeps_columns, self.steps)):
             return "opaque"
         return "numeric" if coder is None else "ordinal"
 
@@ -88,10 +86,11 @@ def encoded_inputs(raw: Raw, section: DataSection, path: Path) -> Encoded:
     """
     encoder, caveats = load_encoder(path)
     names = _raw_columns(raw, section, encoder, path)
-    branches = tuple(_branches(encoder, names))
+    branches = tuple(_branches(encoder, names, 0))
     _check_described(section, names, path)
     frame, notes = _prepared(raw, section, names, branches)
     inputs = _transformed(encoder, frame, raw, path)
+    branches = tuple(_branches(encoder, names, inputs.shape[1]))
     features, more = _features(encoder, branches, section, inputs.shape[1])
     bounded = tuple(_bounded(item, section, raw, encoder, frame, path) for item in features)
     return Encoded(
@@ -108,35 +107,38 @@ def load_encoder(path: Path) -> tuple[Any, tuple[str, ...]]:
     Raises:
         LoadError: the file is absent, is not skops, holds an untrusted type or no fitted transformer.
     """
-    import skops.io
-    from sklearn.exceptions import InconsistentVersionWarning
-
     try:
-        untrusted = set(skops.io.get_untrusted_types(file=path)) - set(_HARMLESS)
-        if untrusted:
-            raise LoadError(
-                f"{path} holds the type {', '.join(sorted(untrusted))}, which is not trusted and was not "
-                "built; save an encoder made of scikit-learn's own transformers."
-            )
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            encoder = skops.io.load(path, trusted=list(_HARMLESS))
-    except LoadError:
-        raise
+        untrusted, encoder, versions = _opened(path)
     except FileNotFoundError:
         raise LoadError(
             f"{path} does not exist; [data] encoder names a file saved by skops.io.dump."
         ) from None
     except Exception as error:  # noqa: BLE001 - a damaged archive may fail in any way
         raise LoadError(f"{path} is not an encoder saved by skops.io.dump: {error}.") from None
+    if untrusted:
+        raise LoadError(
+            f"{path} holds the type {', '.join(untrusted)}, which is not trusted and was not built; "
+            "save an encoder made of scikit-learn's own transformers."
+        )
     if not hasattr(encoder, "transform"):
         raise LoadError(f"{path} holds a {type(encoder).__name__}, which is not a transformer.")
-    other = {
-        str(w.message.original_sklearn_version)
-        for w in caught
-        if isinstance(w.message, InconsistentVersionWarning)
-    }
-    return encoder, tuple(_version_caveat(path, version) for version in sorted(other))
+    return encoder, tuple(_version_caveat(path, version) for version in versions)
+
+
+def _opened(path: Path) -> tuple[list[str], Any, list[str]]:
+    """Untrusted types, the object (None where there are any) and other versions that wrote it."""
+    import skops.io
+    from sklearn.exceptions import InconsistentVersionWarning
+
+    untrusted = set(skops.io.get_untrusted_types(file=path)) - set(_HARMLESS)
+    if untrusted:
+        return sorted(untrusted), None, []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        encoder = skops.io.load(path, trusted=list(_HARMLESS))
+    said = (entry.message for entry in caught)
+    other = {str(m.original_sklearn_version) for m in said if isinstance(m, InconsistentVersionWarning)}
+    return [], encoder, sorted(other)
 
 
 def _version_caveat(path: Path, version: str) -> str:
@@ -167,13 +169,14 @@ def _raw_columns(raw: Raw, section: DataSection, encoder: Any, path: Path) -> tu
     return names
 
 
-def _branches(encoder: Any, names: tuple[str, ...]) -> Iterator[_Branch]:
+def _branches(encoder: Any, names: tuple[str, ...], width: int) -> Iterator[_Branch]:
+    """The branches of an encoder that makes `width` inputs."""
     from sklearn.compose import ColumnTransformer
 
     steps = _steps(encoder)
     table = next((step for step in steps if isinstance(step, ColumnTransformer)), None)
     if table is None:
-        yield _Branch(names, steps, range(_width(encoder, len(names))))
+        yield _Branch(names, steps, range(width))
         return
     alone = len(steps) == 1
     for label, part, chosen in table.transformers_:
@@ -181,13 +184,6 @@ def _branches(encoder: Any, names: tuple[str, ...]) -> Iterator[_Branch]:
         where = table.output_indices_[label]
         if columns and part != "drop":
             yield _Branch(columns, _steps(part), range(where.start, where.stop) if alone else None)
-
-
-def _width(encoder: Any, columns: int) -> int:
-    try:
-        return len(encoder.get_feature_names_out())
-    except (AttributeError, ValueError):
-        return columns
 
 
 def _steps(part: Any) -> tuple[Any, ...]:
@@ -261,6 +257,8 @@ def _numbers_of(raw: Raw, section: DataSection, name: str, branch: _Branch) -> t
     if absent.any() and branch.imputer is None:
         raise LoadError(missing_sentence(raw, name, absent))
     values = checked_numbers(raw, name, absent, "the encoder takes this column as a number")
+    filler = getattr(branch.imputer, "missing_values", np.nan)
+    values[absent] = filler if isinstance(filler, int | float) else np.nan
     return values, _imputed(raw, name, absent)
 
 
@@ -268,10 +266,8 @@ def _imputed(raw: Raw, name: str, absent: Mask) -> list[str]:
     if not absent.any():
         return []
     _, text = cell_at(raw.table[name], absent)
-    return [
-        f"{int(absent.sum())} of {len(absent)} values of '{name}' are missing (such as {text}) and were filled by "
-        "the encoder."
-    ]
+    share = f"{int(absent.sum())} of {len(absent)} values"
+    return [f"{share} of '{name}' are missing (such as {text}) and were filled by the encoder."]
 
 
 def _categories_of(raw: Raw, section: DataSection, name: str, branch: _Branch) -> tuple[Array, list[str]]:
@@ -323,8 +319,8 @@ def _unseen(raw: Raw, name: str, branch: _Branch, known: list[str], strange: Mas
             f"({count} of {len(strange)} rows); it knows {listed}."
         )
     return (
-        f"{count} of {len(strange)} values of '{name}' are categories that the encoder does not know (the first is "
-        f"{text}, row {row}); they are encoded as its setting handle_unknown='{branch.coder.handle_unknown}' says."
+        f"{count} of {len(strange)} values of '{name}' are categories that the encoder does not know (the "
+        f"first is {text}, row {row}); they are encoded as its setting '{branch.coder.handle_unknown}' says."
     )
 
 
@@ -342,7 +338,7 @@ def _transformed(encoder: Any, frame: "pd.DataFrame", raw: Raw, path: Path) -> F
             # unknown categories are counted by us, with their column and row
             warnings.simplefilter("ignore")
             output = encoder.transform(table)
-        dense = np.asarray(output.toarray() if issparse(output) else output)
+        dense = np.asarray(cast("Any", output).toarray() if issparse(output) else output)
         matrix: Floats = np.ascontiguousarray(dense, dtype=np.float32)
     except Exception as error:  # noqa: BLE001 - a transformer may fail in any way
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -352,9 +348,10 @@ def _transformed(encoder: Any, frame: "pd.DataFrame", raw: Raw, path: Path) -> F
     bad = ~np.isfinite(matrix)
     if bad.any():
         row, column = (int(index[0]) for index in np.nonzero(bad))
+        name = _output_names(encoder, matrix.shape[1])[column]
         raise LoadError(
-            f"{raw.path}, row {raw.table.index[row]}: the encoder {path.name} puts {matrix[row, column]} into "
-            f"its output {column} ('{_output_names(encoder, matrix.shape[1])[column]}'); a model needs numbers."
+            f"{raw.path}, row {raw.table.index[row]}: the encoder {path.name} puts {matrix[row, column]} "
+            f"into its output '{name}'; a model needs finite numbers."
         )
     return matrix
 
@@ -368,7 +365,7 @@ def _features(
     notes: list[str] = []
     owned: set[int] = set()
     for branch in branches:
-        kind = branch.kind(width)
+        kind = branch.kind
         if kind == "opaque":
             _refuse_opaque(branch, section)
             continue
@@ -384,10 +381,12 @@ def _features(
     rest = [index for index in range(width) if index not in owned]
     if rest:
         notes.append(
-            f"{len(rest)} of {width} encoded inputs mix several raw columns or cannot be traced to one; each is a "
-            "numeric feature of its own."
+            f"{len(rest)} of {width} encoded inputs mix several raw columns or cannot be traced to one; each "
+            "is a numeric feature of its own."
         )
-    return (*features.values(), *(Feature(name=names[i], columns=(i,)) for i in rest)), notes
+    loose = (Feature(name=names[index], columns=(index,)) for index in rest)
+    found = [item for item in (*features.values(), *loose) if item.columns]
+    return tuple(sorted(found, key=lambda item: item.columns)), notes
 
 
 def _refuse_opaque(branch: _Branch, section: DataSection) -> None:
@@ -458,7 +457,7 @@ def _bounded(
     return replace(feature, low=float(ends.min()), high=float(ends.max()))
 
 
-def _output_names(encoder: Any, width: int) -> Mapping[int, str] | list[str]:
+def _output_names(encoder: Any, width: int) -> list[str]:
     try:
         names = [str(name) for name in encoder.get_feature_names_out()]
     except (AttributeError, ValueError):

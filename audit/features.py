@@ -74,8 +74,8 @@ def missing_sentence(raw: Raw, name: str, absent: Mask) -> str:
     row, text = cell_at(raw.table[name], absent)
     return (
         f"{raw.path}: input column '{name}', row {row} holds {text}, a missing value "
-        f"({int(absent.sum())} of {len(absent)} rows); fill or leave out these rows, or give an [data] encoder "
-        "that imputes them."
+        f"({int(absent.sum())} of {len(absent)} rows); fill or leave out these rows, or give an "
+        "encoder that imputes them."
     )
 
 
@@ -160,15 +160,15 @@ def _check(raw: Raw, feature: Feature, matrix: Floats, names: Sequence[str]) -> 
             row = int(np.argmax(bad))
             raise LoadError(
                 f"{raw.path}: column '{names[index]}', row {raw.table.index[row]} holds {cells[row]:g}, but "
-                f"'{feature.name}' is categorical, so its columns hold 0 or 1; say kind = 'ordinal' for codes."
+                f"'{feature.name}' is categorical, so it must be 0 or 1; kind = 'ordinal' is for codes."
             )
     doubled = block.sum(axis=1) > 1
     if doubled.any():
         row = int(np.argmax(doubled))
         set_columns = ", ".join(f"'{names[i]}'" for i in feature.columns if matrix[row, i] == 1)
         raise LoadError(
-            f"{raw.path}: row {raw.table.index[row]} holds 1 in the columns {set_columns}, but '{feature.name}' "
-            "is one categorical feature, so at most one may be 1."
+            f"{raw.path}: row {raw.table.index[row]} holds 1 in the columns {set_columns}, but "
+            f"'{feature.name}' is one categorical feature, so at most one may be 1."
         )
 
 
@@ -178,11 +178,12 @@ def check_bounds(raw: Raw, name: str, cells: Any, low: float | None, high: float
     Raises:
         LoadError: a value does.
     """
-    below = cells < np.float32(-np.inf if low is None else low)
-    bad = below | (cells > np.float32(np.inf if high is None else high))
+    if low is None or high is None:
+        return
+    bad = (cells < cells.dtype.type(low)) | (cells > cells.dtype.type(high))
     if bad.any():
         row = int(np.argmax(bad))
         raise LoadError(
-            f"{raw.path}: column '{name}', row {raw.table.index[row]} holds {cells[row]:g}, outside its range "
-            f"[{low:g}, {high:g}]; the column runs from {cells.min():g} to {cells.max():g}."
+            f"{raw.path}: column '{name}', row {raw.table.index[row]} holds {cells[row]:g}, outside its "
+            f"range [{low:g}, {high:g}]; the column runs from {np.nanmin(cells):g} to {np.nanmax(cells):g}."
         )

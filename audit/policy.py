@@ -85,7 +85,7 @@ class Policy:
             does when it does not fit the model.
     """
 
-    limits: Sequence[Limit] = ()
+    limits: tuple[Limit, ...] = ()
     family_wise_level: float = 0.95
     on_inconclusive: Leniency = "fail"
     on_not_evaluable: Leniency = "fail"

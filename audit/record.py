@@ -80,13 +80,13 @@ class Finding:
     text: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     reason: str = ""
-    measures: Sequence[Measure] = ()
-    tables: Sequence[Table] = ()
-    figures: Sequence[Figure] = ()
-    caveats: Sequence[str] = ()
-    artifacts: Sequence[Artifact] = ()
+    measures: tuple[Measure, ...] = ()
+    tables: tuple[Table, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    caveats: tuple[str, ...] = ()
+    artifacts: tuple[Artifact, ...] = ()
     cost: Cost = field(default_factory=Cost)
-    verdicts: Sequence[Judgement] = ()
+    verdicts: tuple[Judgement, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -117,7 +117,7 @@ class Outcome:
 
     verdict: Verdict
     exit_code: int
-    reasons: Sequence[str] = ()
+    reasons: tuple[str, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
     planned: int = 0
     measured: int = 0
@@ -134,8 +134,8 @@ class Record:
     model: Mapping[str, Any]
     data: Mapping[str, Any]
     policy: Policy
-    plan: Sequence[Planned]
-    findings: Sequence[Finding]
+    plan: tuple[Planned, ...]
+    findings: tuple[Finding, ...]
     verdict: Outcome
     system: Mapping[str, Any] = field(default_factory=dict)
 

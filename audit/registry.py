@@ -119,6 +119,8 @@ def make_plan(
         for name in matched:
             named = pattern == name or name in limited or names.get(name) == "name"
             names[name] = "name" if named else "pattern"
+    for name in sorted(set(limited) - names.keys()):
+        raise ConfigError(f"a limit speaks of '{name}', which checks.run does not plan; add it there.")
     return tuple(_planned(name, asked, settings.get(name, {}), checks[name]) for name, asked in names.items())
 
 

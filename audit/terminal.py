@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from audit.policy import Verdict
 from audit.record import Finding, Record
@@ -105,14 +106,9 @@ def console(*, error: bool = False) -> Console:
 
 def show_outcome(record: Record, out: Console) -> None:
     """The verdict, what each check said, and why."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("", "check", "verdict", "what was held against the limit"):
-        table.add_column(heading, overflow="fold")
-    for finding in record.findings:
-        for row in _rows(finding):
-            table.add_row(*row)
+    rows = [row for finding in record.findings for row in _rows(finding)]
     out.print()
-    out.print(table)
+    _show_rows(rows, ("", "check", "verdict", "what was held against the limit"), out)
     outcome = record.verdict
     style = _STYLES[outcome.verdict]
     out.print()
@@ -146,9 +142,21 @@ def _rows(finding: Finding) -> list[tuple[str, str, str, str]]:
 
 def show_list(rows: Sequence[Sequence[str]], headings: Sequence[str], out: Console) -> None:
     """A plain table of texts."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
-    out.print(table)
+    _show_rows([tuple(escape(cell) for cell in row) for row in rows], headings, out)
+
+
+def _show_rows(rows: Sequence[Sequence[str]], headings: Sequence[str], out: Console) -> None:
+    """A table that folds to the width of a terminal; elsewhere one row a line, however long."""
+    if out.is_terminal:
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+        for heading in headings:
+            table.add_column(heading, overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        out.print(table)
+        return
+    texts = [list(headings), *([Text.from_markup(cell).plain for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in texts) for column in range(len(headings) - 1)]
+    for row in texts:
+        cells = [cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)]
+        out.print("  ".join(cells).rstrip(), markup=False, highlight=False, soft_wrap=True)

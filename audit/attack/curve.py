@@ -196,13 +196,14 @@ def _entry(
         zero=zero & ~fooled,
         nan=nan & ~fooled,
         rejected={reason: int((codes == code).sum()) for code, reason in REASONS.items()},
-        kept=np.concatenate([np.empty(0, np.int64), *(o[3] for o in outcomes)]),
-        examples=np.concatenate([blank, *(o[4] for o in outcomes)]),
+        late=sum(int(o[3].sum()) for o in outcomes),
+        kept=np.concatenate([np.empty(0, np.int64), *(o[4] for o in outcomes)]),
+        examples=np.concatenate([blank, *(o[5] for o in outcomes)]),
     )
 
 
 def _judged(target: Target, positions: Ints, claim: Found, inside: Ball, limit: int) -> tuple[Tensor, ...]:
-    """Verification codes [n], zero [n], nan [n], kept positions [m] and their examples [m, ...]."""
+    """Verification codes [n], zero [n], nan [n], late [n], kept positions [m], their examples [m, ...]."""
     claimed = claim.fooled.cpu().numpy()
     points = claim.points[claim.fooled].cpu().numpy()
     codes = np.full(len(positions), _NOT_CLAIMED, dtype=np.int8)
@@ -221,6 +222,7 @@ def _judged(target: Target, positions: Ints, claim: Found, inside: Ball, limit: 
         torch.from_numpy(codes),
         claim.zero.cpu(),
         claim.nan.cpu(),
+        claim.late.cpu() & torch.from_numpy(codes == ACCEPTED),
         torch.from_numpy(positions[claimed][keep]),
         torch.from_numpy(points[keep]),
     )

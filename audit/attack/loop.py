@@ -14,6 +14,7 @@ from audit.attack.loss import LOSSES, Loss, wrong
 from audit.attack.norm import Ball, Norm, direction, displaced, project
 from audit.model import Model
 
+_EARLY_SHARE = 0.75
 _STEPS_BETWEEN_COMPACTIONS = {"cpu": 1}
 _STEPS_BETWEEN_COMPACTIONS_ELSEWHERE = 5
 
@@ -53,12 +54,14 @@ class Found:
         points: [n, ...] the last point of each row; the misclassified one where `fooled`.
         zero: [n] bool, the last gradient seen was zero wherever the attack may move.
         nan: [n] bool, the last gradient seen held a value that is not a finite number.
+        late: [n] bool, fooled only after the first three quarters of the steps.
     """
 
     fooled: Tensor
     points: Tensor
     zero: Tensor
     nan: Tensor
+    late: Tensor
 
 
 def fgsm(model: Model, rows: Tensor, labels: Tensor, balls: Sequence[Ball], loss: Loss) -> tuple[Found, ...]:
@@ -76,10 +79,11 @@ def fgsm(model: Model, rows: Tensor, labels: Tensor, balls: Sequence[Ball], loss
     gradient, _ = model.input_gradient(rows, lambda scores: LOSSES[loss](scores, labels))
     step = direction(balls[0].norm, gradient, balls[0].unit)
     zero, nan = unusable(gradient, balls[0].unit)
+    late = _none(labels)
     found = []
     for inside in balls:
         points = project(inside, rows + inside.epsilon * step)
-        found.append(Found(_fooled(model, points, labels), points, zero, nan))
+        found.append(Found(_fooled(model, points, labels), points, zero, nan, late))
     return tuple(found)
 
 
@@ -93,8 +97,7 @@ def guess(model: Model, labels: Tensor, inside: Ball, offset: Tensor) -> Found:
         offset: [n, ...] displacement in epsilons.
     """
     points = displaced(inside, offset)
-    never = torch.zeros_like(labels, dtype=torch.bool)
-    return Found(_fooled(model, points, labels), points, never, never)
+    return Found(_fooled(model, points, labels), points, *(_none(labels) for _ in range(3)))
 
 
 def pgd(model: Model, labels: Tensor, inside: Ball, attack: Pgd, offset: Tensor | None) -> Found:
@@ -115,11 +118,13 @@ def pgd(model: Model, labels: Tensor, inside: Ball, attack: Pgd, offset: Tensor 
     every = _STEPS_BETWEEN_COMPACTIONS.get(model.device.type, _STEPS_BETWEEN_COMPACTIONS_ELSEWHERE)
     for step in range(attack.steps if inside.epsilon > 0 else 0):
         _step(walk, model, attack)
+        if step < _EARLY_SHARE * attack.steps:
+            walk.early = walk.fooled
         if (step + 1) % every == 0:
             _compact(walk)
         if not len(walk.index):
             return walk.found
-    walk.fooled |= _fooled(model, walk.points, walk.labels)
+    walk.fooled = walk.fooled | _fooled(model, walk.points, walk.labels)
     _write(walk)
     return walk.found
 
@@ -138,23 +143,22 @@ class _Walk:
     fooled: Tensor
     zero: Tensor
     nan: Tensor
+    early: Tensor
     found: Found
 
 
 def _begin(start: Tensor, labels: Tensor, inside: Ball) -> _Walk:
-    def none() -> Tensor:
-        return torch.zeros_like(labels, dtype=torch.bool)
-
     index = torch.arange(len(labels), device=labels.device)
-    found = Found(none(), start.clone(), none(), none())
-    return _Walk(start, labels, inside, index, none(), none(), none(), found)
+    zero, nan, early, fooled = (_none(labels) for _ in range(4))
+    found = Found(fooled.clone(), start.clone(), zero.clone(), nan.clone(), early.clone())
+    return _Walk(start, labels, inside, index, fooled, zero, nan, early, found)
 
 
 def _step(walk: _Walk, model: Model, attack: Pgd) -> None:
     """One gradient pass; rows it shows as fooled stay where they are."""
     labels, inside = walk.labels, walk.inside
     gradient, scores = model.input_gradient(walk.points, lambda s: LOSSES[attack.loss](s, labels))
-    walk.fooled |= wrong(scores, labels)
+    walk.fooled = walk.fooled | wrong(scores, labels)
     walk.zero, walk.nan = unusable(gradient, inside.unit)
     length = attack.share * inside.epsilon
     moved = project(inside, walk.points + length * direction(attack.norm, gradient, inside.unit))
@@ -170,7 +174,7 @@ def _compact(walk: _Walk) -> None:
     _write(walk)
     walk.points, walk.labels, walk.index = walk.points[keep], walk.labels[keep], walk.index[keep]
     walk.fooled, walk.zero, walk.nan = walk.fooled[keep], walk.zero[keep], walk.nan[keep]
-    walk.inside = walk.inside.take(keep)
+    walk.early, walk.inside = walk.early[keep], walk.inside.take(keep)
 
 
 def _write(walk: _Walk) -> None:
@@ -178,12 +182,17 @@ def _write(walk: _Walk) -> None:
     walk.found.points[walk.index] = walk.points
     walk.found.zero[walk.index] = walk.zero
     walk.found.nan[walk.index] = walk.nan
+    walk.found.late[walk.index] = walk.fooled & ~walk.early
 
 
 def unusable(gradient: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
     """[n], [n] whether each row's gradient is zero wherever it may move, or holds a non-finite value."""
     felt = (gradient * (unit > 0)).flatten(1)
     return (felt == 0).all(dim=1), ~felt.isfinite().all(dim=1)
+
+
+def _none(labels: Tensor) -> Tensor:
+    return torch.zeros_like(labels, dtype=torch.bool)
 
 
 def _fooled(model: Model, points: Tensor, labels: Tensor) -> Tensor:

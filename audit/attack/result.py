@@ -21,6 +21,7 @@ class AtEpsilon:
         fooled: [R] verified adversarial example found, here or (where radii are walked) at a smaller one.
         zero: [R] attacked, still standing, and its last gradient was zero.
         nan: [R] the same, and its last gradient held a value that is not a finite number.
+        late: how many fell only in the last quarter of the steps at this radius.
         rejected: how many claimed examples did not count, by reason.
         kept: [K] positions in the R rows whose example found at this radius is kept.
         examples: [K, ...] those examples.
@@ -30,6 +31,7 @@ class AtEpsilon:
     fooled: Flags
     zero: Flags
     nan: Flags
+    late: int
     rejected: Mapping[str, int]
     kept: Ints
     examples: Floats

@@ -1,0 +1,234 @@
+"""Whatever a check does, a finding comes of it, and never a pass by accident."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from audit.check import check
+from audit.dataset import Dataset
+from audit.errors import NotApplicable, NotEvaluable
+from audit.evidence import Evidence, Figure, Measure
+from audit.measure import is_untouched, measure, set_up
+from audit.model import Model
+from audit.registry import Broken
+from audit.stats import proportion
+
+
+def small_model(**fields):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    return Model(module=network, device=torch.device("cpu"), classes=("a", "b"), input_shape=(3,), **fields)
+
+
+def small_data(rows=12):
+    inputs = np.random.default_rng(0).normal(size=(rows, 3)).astype(np.float32)
+    return Dataset(inputs=inputs, labels=np.arange(rows) % 2, modality="tabular", classes=("a", "b"))
+
+
+def counted(model, data):
+    return {"rows": len(data), "scores": model.predict(data.inputs)}
+
+
+def bench(model=None, products=None):
+    products = {"counted": counted} if products is None else products
+    return set_up(model or small_model(), small_data(), 3, products)
+
+
+def run(function, on=None, folder=None, **fields):
+    on = on or bench()
+    item = check("sample.check", **fields)(function)
+    return measure(item, item.settings({}), on, folder)
+
+
+def fine(data):
+    """Title."""
+    return Evidence(measures=(proportion("accuracy", 3, len(data)),))
+
+
+def test_evidence_becomes_a_measured_finding():
+    finding = run(fine)
+    assert (finding.status, finding.measures[0].value) == ("measured", 0.25)
+
+
+def test_products_are_made_once_and_given_by_name():
+    made = []
+
+    def once(model, data):
+        made.append(1)
+        return counted(model, data)
+
+    def depends(once):
+        return once["rows"] * 10
+
+    on = bench(products={"once": once, "depends": depends})
+
+    def asks(once, depends, seed):
+        """Title."""
+        return Evidence(measures=(Measure(name="n", value=once["rows"] + depends + seed),))
+
+    assert run(asks, on).measures[0].value == 12 + 120 + 3
+    assert run(asks, on).status == "measured"
+    assert made == [1]
+
+
+@pytest.mark.parametrize(
+    ("products", "words"),
+    [
+        ({}, "there is no product 'counted'"),
+        ({"counted": Broken("counted", "x does not import")}, "x does not import"),
+        ({"counted": lambda loop: 1, "loop": lambda counted: 1}, "in a circle: counted > loop"),
+    ],
+)
+def test_a_missing_product_is_a_broken_finding(products, words):
+    def asks(counted):
+        """Title."""
+
+    finding = run(asks, bench(products=products))
+    assert finding.status == "broken"
+    assert words in finding.reason
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (NotApplicable("no groups"), "not_applicable"),
+        (NotEvaluable("0 of 0"), "not_evaluable"),
+        (ValueError("bad\nlines"), "broken"),
+        (MemoryError(), "broken"),
+    ],
+)
+def test_what_a_check_raises_becomes_its_status(error, status):
+    def raises(data):
+        """Title."""
+        raise error
+
+    finding = run(raises)
+    assert finding.status == status
+    assert "\n" not in finding.reason
+    assert finding.reason
+    assert finding.measures == ()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), np.float32("nan")])
+def test_nan_is_broken_and_never_a_number(value):
+    def odd(data):
+        """Title."""
+        return Evidence(measures=(Measure(name="x", value=value),))
+
+    finding = run(odd)
+    assert finding.status == "broken"
+    assert "an undefined value must be None" in finding.reason
+
+
+@pytest.mark.parametrize("answer", [None, 1.0, {"accuracy": 1.0}])
+def test_anything_but_evidence_is_broken(answer):
+    def odd(data):
+        """Title."""
+        return answer
+
+    assert "not Evidence" in run(odd).reason
+
+
+def change_weight(model):
+    with torch.no_grad():
+        model.module[0].weight.add_(1e-3)
+
+
+def change_mode(model):
+    model.module.train()
+
+
+def leave_gradient(model):
+    model.module(torch.zeros(2, 3)).sum().backward()
+
+
+def leave_hook(model):
+    model.module[0].register_forward_hook(lambda *_: None)
+
+
+def move_batch_statistics(model):
+    model.module[1].train()
+    model.module(torch.randn(8, 3))
+    model.module[1].eval()
+
+
+@pytest.mark.parametrize(
+    "harm", [change_weight, change_mode, leave_gradient, leave_hook, move_batch_statistics]
+)
+def test_a_check_that_leaves_the_model_changed_is_broken(harm):
+    def harmful(model, data):
+        """Title."""
+        harm(model)
+        return fine(data)
+
+    on = bench()
+    finding = run(harmful, on)
+    assert finding.status == "broken"
+    assert "left the model changed" in finding.reason
+    assert finding.measures == ()
+    assert not is_untouched(on)
+
+
+def test_a_gradient_taken_on_the_input_leaves_the_model_alone():
+    def gentle(model, data):
+        """Title."""
+        model.input_gradient(model.tensor(data.inputs), lambda scores: scores[:, 0])
+        return fine(data)
+
+    finding = run(gentle)
+    assert finding.status == "measured"
+    assert (finding.cost.forward_rows, finding.cost.backward_rows) == (12, 12)
+    assert finding.cost.overhead > 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "model", "words"),
+    [
+        ({"needs": {"gradients"}}, {"capabilities": frozenset({"logits"}), "ruled_out": ("It rounds.",)},
+         "it needs gradients of the model: It rounds."),
+        ({"modality": {"image"}}, {}, "it is made for image inputs; these are tabular"),
+        ({}, {"task": "regression"}, "it is made for classification; this model's task is regression"),
+    ],
+)  # fmt: skip
+def test_a_check_that_does_not_fit_says_why(fields, model, words):
+    finding = run(fine, bench(small_model(**model)), **fields)
+    assert (finding.status, finding.reason) == ("not_applicable", words)
+
+
+def test_numpy_numbers_and_arrays_reach_the_record_and_the_disk(tmp_path):
+    def arrays(data):
+        """Title."""
+        figure = Figure(name="f", title="F", kind="heatmaps", alt="a", data={"images": "i", "values": "v"})
+        return Evidence(
+            measures=(Measure(name="x", value=np.float32(0.5), n=np.int64(3)),),
+            figures=(figure,),
+            arrays={"i": np.zeros((1, 2, 2), np.uint8), "v": np.ones((1, 2, 2), np.float32)},
+        )
+
+    finding = run(arrays, folder=tmp_path)
+    assert (finding.measures[0].value, finding.measures[0].n) == (0.5, 3)
+    (artifact,) = finding.artifacts
+    assert np.load(tmp_path / artifact.path)["v"].sum() == 4
+    assert run(arrays).figures == ()
+
+
+def test_arrays_give_the_same_bytes_every_time(tmp_path):
+    def arrays(data):
+        """Title."""
+        return Evidence(measures=(), arrays={"v": np.arange(1000.0)})
+
+    hashes = set()
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        hashes.add(run(arrays, folder=tmp_path / name).artifacts[0].sha256)
+    assert len(hashes) == 1
+
+
+def test_randomness_starts_anew_for_each_check():
+    def draws(data):
+        """Title."""
+        return Evidence(measures=(Measure(name="x", value=float(torch.rand(1) + np.random.rand())),))  # noqa: NPY002
+
+    on = bench()
+    assert run(draws, on).measures[0].value == run(draws, on).measures[0].value
