@@ -131,9 +131,7 @@ def _annotation(item: Check, parameter: inspect.Parameter) -> Any:
     """The annotation as a type. Only settings are evaluated: `Model` may be imported for typing alone."""
     annotation = parameter.annotation
     if annotation is inspect.Parameter.empty:
-        raise ConfigError(
-            f"check '{item.name}': its setting '{parameter.name}' has no type; annotate it."
-        )
+        raise ConfigError(f"check '{item.name}': its setting '{parameter.name}' has no type; annotate it.")
     if isinstance(annotation, str):
         return eval(annotation, item.measure.__globals__)  # type: ignore[attr-defined]  # noqa: S307 - the plugin's own source, as the interpreter reads it
     return annotation

@@ -79,7 +79,7 @@ def init(
     sensitive: Annotated[str, typer.Option(help="Sensitive columns, separated by commas.")] = "",
     factory: Annotated[str | None, typer.Option(help="module:function that builds the network.")] = None,
     output: Annotated[Path, typer.Option(help="The file to write.")] = Path("audit.toml"),
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> int:
     """Look at a model and a data file and write a commented audit.toml that runs."""
     from audit.init import write_config
@@ -93,7 +93,9 @@ def init(
 @app.command(epilog="Example: `model-audit run audit.toml --out runs/today`")
 def run(
     config: Annotated[Path, typer.Argument(help="The audit.toml.")] = Path("audit.toml"),
-    out: Annotated[Path | None, typer.Option(help="The run folder; a new one below runs/ by default.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run folder; a new one below runs/ by default.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     as_json: Json = False,
 ) -> int:

@@ -175,10 +175,10 @@ def _validated(noun: Any, values: Mapping[str, Any], path: Path) -> Any:
     try:
         return noun.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_sentence(error, noun, values, path)) from None
+        raise ConfigError(_sentence(error, noun, path)) from None
 
 
-def _sentence(error: ValidationError, noun: Any, values: Mapping[str, Any], path: Path) -> str:
+def _sentence(error: ValidationError, noun: Any, path: Path) -> str:
     """The first complaint: file, key, value and what would be right."""
     first = error.errors()[0]
     keys = [str(part) for part in first["loc"]]

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 PLANTED_PENALTY = 1.2
 _APPLICANTS = 10_000
 _TRAINED_ON = 6_000
+_NEWCOMERS = 0.3
 _FEATURES = ("income", "debt_ratio", "years_in_work", "late_payments", "district")
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -61,7 +62,7 @@ def applicants(count: int, seed: int, penalty: float = PLANTED_PENALTY) -> Appli
         penalty: the planted injustice, in standard deviations of merit; 0 plants none.
     """
     random = np.random.default_rng(seed)
-    newcomer = random.random(count) < 0.3
+    newcomer = random.random(count) < _NEWCOMERS
     district = np.where(newcomer, random.choice(4, count, p=[0.05, 0.1, 0.35, 0.5]), 0)
     district = np.where(newcomer, district, random.choice(4, count, p=[0.5, 0.35, 0.1, 0.05]))
     income = random.lognormal(3.6, 0.4, count)
@@ -75,7 +76,7 @@ def applicants(count: int, seed: int, penalty: float = PLANTED_PENALTY) -> Appli
         inputs=inputs,
         granted=(line > 0).astype(np.int64),
         origin=["newcomer" if item else "local" for item in newcomer],
-        sex=["Female" if item else "Male" for item in random.random(count) < 0.5],
+        sex=["Female" if item else "Male" for item in random.integers(0, 2, count)],
     )
 
 
@@ -98,7 +99,7 @@ def make_demo(folder: Path, out: "Console") -> dict[str, Record]:
     for name, prepare in (("credit", make_credit), ("digits", make_digits)):
         place = folder / name
         _renew(place)
-        out.print(f"\n[bold]{name}[/]: training a model and saving it as {place / 'model.pt2'}", highlight=False)
+        out.print(f"\n[bold]{name}[/]: training a model, saving it in {place}", highlight=False)
         prepare(place)
         with Watch(out) as watch:
             records[name] = run(
@@ -188,6 +189,9 @@ def _standardised(network: "nn.Module", inputs: "Tensor") -> "nn.Module":
     from torch import nn
 
     class Standardise(nn.Module):
+        mean: "Tensor"
+        scale: "Tensor"
+
         def __init__(self) -> None:
             super().__init__()
             self.register_buffer("mean", inputs.mean(dim=0))
@@ -206,9 +210,9 @@ def _train(network: "nn.Module", inputs: "Tensor", labels: "Tensor", epochs: int
     optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
     generator = torch.Generator().manual_seed(7)
     for _ in range(epochs):
-        for rows in torch.randperm(len(inputs), generator=generator).split(64):
+        for rows in torch.split(torch.randperm(len(inputs), generator=generator), 64):
             optimiser.zero_grad()
-            cross_entropy(network(inputs[rows]), labels[rows]).backward()
+            cross_entropy(network(inputs[rows]), labels[rows]).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
 
 

@@ -31,9 +31,7 @@ def judge_finding(finding: Finding, policy: Policy) -> Finding:
     """A finding with one judgement for every limit on it."""
     limits = [limit for limit in policy.limits if limit.check == finding.check]
     if finding.status == "measured":
-        return replace(
-            finding, verdicts=judge_measures(finding.measures, limits, policy.family_wise_level)
-        )
+        return replace(finding, verdicts=judge_measures(finding.measures, limits, policy.family_wise_level))
     verdict = replace(finding, verdicts=()).verdict
     verdicts = tuple(
         Judgement(limit=str(limit), measure=limit.measure, verdict=verdict, reason=finding.reason)

@@ -76,7 +76,7 @@ def measure(check: Check, settings: Mapping[str, Any], bench: Bench, folder: Pat
         status="broken",
         settings=dict(settings),
     )
-    misfit = _misfit(check, bench)
+    misfit = fitting(check, bench.model, bench.data)
     if misfit:
         return replace(empty, status="not_applicable", reason=misfit)
     before = replace(bench.model.passes)
@@ -110,10 +110,6 @@ def fitting(check: Check, model: Model, data: Dataset) -> str:
     if check.tasks and model.task not in check.tasks:
         return f"it is made for {' and '.join(sorted(check.tasks))}; this model's task is {model.task}"
     return ""
-
-
-def _misfit(check: Check, bench: Bench) -> str:
-    return fitting(check, bench.model, bench.data)
 
 
 def _attempt(check: Check, empty: Finding, bench: Bench, folder: Path | None) -> Finding:
@@ -189,7 +185,8 @@ def _store(name: str, evidence: Evidence, folder: Path | None) -> tuple[Artifact
     relative = f"artifacts/{name}.npz"
     path = folder / relative
     path.parent.mkdir(exist_ok=True)
-    np.savez_compressed(path, **{key: np.asarray(value) for key, value in evidence.arrays.items()})
+    arrays: dict[str, Any] = {key: np.asarray(value) for key, value in evidence.arrays.items()}
+    np.savez_compressed(path, **arrays)
     return (Artifact(path=relative, sha256=hashlib.sha256(path.read_bytes()).hexdigest()),)
 
 

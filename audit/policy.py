@@ -183,9 +183,7 @@ def _no_measure(limit: Limit, measures: Sequence[Measure]) -> Judgement:
         reason = f"no measure '{limit.measure}' matches this limit; measured were: {'; '.join(seen)}"
     else:
         reason = f"the check measured no '{limit.measure}'; it measured {', '.join(names) or 'nothing'}"
-    return Judgement(
-        limit=str(limit), measure=limit.measure, verdict=Verdict.NOT_EVALUABLE, reason=reason
-    )
+    return Judgement(limit=str(limit), measure=limit.measure, verdict=Verdict.NOT_EVALUABLE, reason=reason)
 
 
 def _where(item: Measure) -> str:

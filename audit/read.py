@@ -131,7 +131,8 @@ def fingerprint(data: Dataset) -> str:
     whole = hashlib.sha256()
     whole.update(repr((data.modality, data.classes, data.favourable, data.features)).encode())
     whole.update(repr([(name, item.groups) for name, item in sorted(data.sensitive.items())]).encode())
-    for array in (data.inputs, data.labels, *(item.codes for _, item in sorted(data.sensitive.items()))):
+    codes: list[Array] = [item.codes for _, item in sorted(data.sensitive.items())]
+    for array in (data.inputs, data.labels, *codes):
         whole.update(f"{array.dtype.str} {array.shape}".encode())
         whole.update(np.ascontiguousarray(array).data)
     return whole.hexdigest()

@@ -152,7 +152,7 @@ _NOUNS = (
 
 
 def plain(value: Any) -> Any:
-    """A noun as JSON values: dataclasses become objects, tuples arrays, enums their text, numpy scalars numbers."""
+    """A noun as JSON values: dataclasses become objects, tuples arrays, numpy scalars plain numbers."""
     if is_dataclass(value) and not isinstance(value, type):
         return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
     if isinstance(value, Mapping):

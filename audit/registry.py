@@ -78,7 +78,7 @@ def _load(group: str, accept: Callable[[str, Any], Any]) -> dict[str, Any]:
 
 def _as_check(name: str, value: Any) -> Check:
     if not isinstance(value, Check):
-        raise TypeError(f"it is a {type(value).__name__}, not a check; decorate it with @check")  # noqa: TRY004
+        raise TypeError(f"it is a {type(value).__name__}, not a check; decorate it with @check")
     if value.name != name:
         raise ValueError(f"its entry point is called '{name}' and the check '{value.name}'")
     _ = value.settings_model
@@ -115,7 +115,8 @@ def make_plan(
     for pattern in patterns:
         matched = [name for name in checks if fnmatchcase(name, pattern)]
         if not matched:
-            raise ConfigError(f"checks.run: '{pattern}' matches no installed check{nearest(pattern, checks)}.")
+            hint = nearest(pattern, checks)
+            raise ConfigError(f"checks.run: '{pattern}' matches no installed check{hint}.")
         for name in matched:
             named = pattern == name or name in limited or names.get(name) == "name"
             names[name] = "name" if named else "pattern"

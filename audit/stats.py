@@ -137,7 +137,7 @@ def largest_difference(statistics: Statistics, level: float) -> Estimate:
     least the greatest of the lower ends and at most the greatest of the upper ends, jointly with
     probability >= level. A percentile bootstrap of max - min is not used: it excludes zero for equal groups.
     """
-    return _over_pairs(statistics, level, lambda pair, at: newcombe(pair, at))
+    return _over_pairs(statistics, level, newcombe)
 
 
 def _over_pairs(

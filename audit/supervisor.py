@@ -25,7 +25,17 @@ from audit.environment import tool
 from audit.errors import ConfigError, LoadError
 from audit.judge import judge
 from audit.policy import Verdict
-from audit.record import SCHEMA, Finding, Outcome, Planned, Record, canonical, finding_from, plain, write_record
+from audit.record import (
+    SCHEMA,
+    Finding,
+    Outcome,
+    Planned,
+    Record,
+    canonical,
+    finding_from,
+    plain,
+    write_record,
+)
 from audit.registry import Broken, installed_checks, make_plan
 from audit.worker import MODEL_CHANGED, error_from
 
@@ -117,7 +127,8 @@ def _open(state: _Run, *, resume: bool) -> None:
         if begin.get(key) != value:
             what = key.removesuffix("_sha256").replace("config", "configuration")
             raise ConfigError(
-                f"{state.folder} cannot be resumed: the {what} changed since it began; start a new run folder."
+                f"{state.folder} cannot be resumed: the {what} changed since it began; "
+                "start a new run folder."
             )
     state.started = begin["time"]
     state.resumed = 1 + sum(event["event"] == "resume" for event in events)
@@ -127,7 +138,7 @@ def _open(state: _Run, *, resume: bool) -> None:
 
 def _create(folder: Path) -> None:
     if (folder / journal.NAME).exists():
-        raise ConfigError(f"{folder} already holds a run; add --resume to go on with it, or name another folder.")
+        raise ConfigError(f"{folder} already holds a run; add --resume or name another folder.")
     try:
         (folder / "artifacts").mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -286,12 +297,14 @@ def _how_it_ended(process: "subprocess.Popen[bytes]") -> str:
 
 
 def _broken(item: Planned, known: Check | Broken, reason: str) -> Finding:
-    described = isinstance(known, Check)
+    version, title, text = "", item.check, ""
+    if isinstance(known, Check):
+        version, title, text = known.version, known.title, known.text
     return Finding(
         check=item.check,
-        version=known.version if described else "",
-        title=known.title if described else item.check,
-        text=known.text if described else "",
+        version=version,
+        title=title,
+        text=text,
         settings=item.settings,
         status="broken",
         reason=reason,
@@ -308,8 +321,7 @@ def _record(state: _Run) -> Record:
     """The record of what is known now; a planned check without a finding is BROKEN, never left out."""
     why = "it was not run: the run was interrupted"
     findings = tuple(
-        state.findings.get(item.check) or _broken(item, state.checks[item.check], why)
-        for item in state.plan
+        state.findings.get(item.check) or _broken(item, state.checks[item.check], why) for item in state.plan
     )
     config = state.config.model_dump(mode="json")
     return Record(

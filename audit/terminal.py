@@ -3,11 +3,18 @@
 import sys
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -28,7 +35,7 @@ _MARKS = {
     Verdict.FAIL: "◆",
     Verdict.BROKEN: "✖",
     Verdict.INCONCLUSIVE: "○",
-    Verdict.NOT_EVALUABLE: "–",
+    Verdict.NOT_EVALUABLE: "-",
     Verdict.NOT_APPLICABLE: "·",
     Verdict.NOT_JUDGED: "·",
 }
@@ -45,7 +52,7 @@ class Watch:
         self._progress: Progress | None = None
         self._task: Any = None
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> Self:
         if self._console.is_terminal:
             columns = (
                 SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
@@ -82,9 +89,7 @@ class Watch:
 
     def _describe(self, check: str) -> None:
         if self._progress:
-            self._progress.update(
-                self._task, description=check, total=self._total, completed=self._done
-            )
+            self._progress.update(self._task, description=check, total=self._total, completed=self._done)
 
     def _finding(self, finding: Finding) -> None:
         self._done += 1
@@ -131,8 +136,10 @@ def _rows(finding: Finding) -> list[tuple[str, str, str, str]]:
     rows = []
     for item in finding.verdicts:
         whom = ", ".join(item.group.values())
-        value = "" if item.value is None or item.low is None or item.high is None else (
-            f"{item.value:.3f} [{item.low:.3f}, {item.high:.3f}]"
+        value = (
+            ""
+            if item.value is None or item.low is None or item.high is None
+            else (f"{item.value:.3f} [{item.low:.3f}, {item.high:.3f}]")
         )
         text = escape("  ".join(part for part in (item.limit, whom, value or item.reason) if part))
         label = f"[{_STYLES[item.verdict]}]{item.verdict.value}[/]"

@@ -88,9 +88,7 @@ def load_both(config: Config) -> tuple[Any, Any]:
     from audit.read import load_data
 
     classes = read_classes(config.model, config.folder)
-    data = load_data(
-        config.data, config.folder, classes=classes, input_range=config.model.input_range
-    )
+    data = load_data(config.data, config.folder, classes=classes, input_range=config.model.input_range)
     section = config.model if classes else config.model.model_copy(update={"classes": data.classes})
     return load_model(section, config.folder, data.inputs), data
 

@@ -92,7 +92,9 @@ def test_the_policy_may_relax_what_is_not_a_failure(leniency):
 
 
 def test_no_policy_relaxes_a_failure():
-    lenient = asks(on_inconclusive="pass", on_broken="pass", on_not_evaluable="pass", on_not_applicable="pass")
+    lenient = asks(
+        on_inconclusive="pass", on_broken="pass", on_not_evaluable="pass", on_not_applicable="pass"
+    )
     assert judge(record([finding(x=10)], lenient)).verdict.exit_code == 1
 
 

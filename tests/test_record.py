@@ -11,8 +11,19 @@ from audit.evidence import Figure, Measure, Table
 from audit.judge import judge
 from audit.policy import Limit, Policy, Verdict
 from audit.record import (
-    SCHEMA, Cost, Finding, Outcome, Planned, Record, canonical, finding_from, json_schema, plain, read_record,
-    record_from, write_record,
+    SCHEMA,
+    Cost,
+    Finding,
+    Outcome,
+    Planned,
+    Record,
+    canonical,
+    finding_from,
+    json_schema,
+    plain,
+    read_record,
+    record_from,
+    write_record,
 )  # fmt: skip
 from audit.stats import largest_difference, measure, proportion
 
@@ -30,7 +41,9 @@ def sample(name="accuracy"):
         figures=(Figure(name="f", title="F", kind="bars", alt="words", data={"labels": ["a"], "values": [1.0]}),),
         caveats=("careful",), cost=Cost(forward_rows=10, seconds=0.5, overhead=1.2),
     )  # fmt: skip
-    policy = Policy(limits=(Limit(check="a.b", measure=name, at_least=0.5, where={"epsilon": 0.1}, group="each"),))
+    policy = Policy(
+        limits=(Limit(check="a.b", measure=name, at_least=0.5, where={"epsilon": 0.1}, group="each"),)
+    )
     record = Record(
         schema=SCHEMA, tool={"name": "model-audit"}, run={"id": "x"}, environment={}, model={}, data={},
         policy=policy, plan=(Planned(check="a.b", asked="name", settings={"epsilon": [0.1]}),),
@@ -81,7 +94,11 @@ def test_nan_never_reaches_the_disk(value):
 
 
 def test_numpy_numbers_become_plain():
-    assert plain({"a": np.float32(0.5), "b": np.int64(3), "c": (np.bool_(True),)}) == {"a": 0.5, "b": 3, "c": [True]}
+    assert plain({"a": np.float32(0.5), "b": np.int64(3), "c": (np.bool_(True),)}) == {
+        "a": 0.5,
+        "b": 3,
+        "c": [True],
+    }
 
 
 @pytest.mark.parametrize(

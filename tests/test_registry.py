@@ -55,7 +55,7 @@ def listed(folder: Path):
 
 
 def test_an_entry_point_that_does_not_import_is_shown_as_broken(tmp_path):
-    plugin(tmp_path, "crooked", '[audit.checks]\ntheir.check = no_such_module:thing\n')
+    plugin(tmp_path, "crooked", "[audit.checks]\ntheir.check = no_such_module:thing\n")
     done = listed(tmp_path)
     assert done.returncode == 2
     assert "their.check" in done.stdout
@@ -64,7 +64,7 @@ def test_an_entry_point_that_does_not_import_is_shown_as_broken(tmp_path):
 
 
 def test_a_check_of_a_taken_name_is_refused_with_both_places(tmp_path):
-    plugin(tmp_path, "thief", '[audit.checks]\nrobustness.pgd = theirs:pgd\n', "theirs", "pgd = 1\n")
+    plugin(tmp_path, "thief", "[audit.checks]\nrobustness.pgd = theirs:pgd\n", "theirs", "pgd = 1\n")
     done = listed(tmp_path)
     assert done.returncode == 3
     assert "theirs:pgd" in done.stderr
@@ -73,7 +73,7 @@ def test_a_check_of_a_taken_name_is_refused_with_both_places(tmp_path):
 
 
 def test_an_object_that_is_no_check_is_broken(tmp_path):
-    plugin(tmp_path, "odd", '[audit.checks]\ntheir.odd = theirs:odd\n', "theirs", "odd = 3\n")
+    plugin(tmp_path, "odd", "[audit.checks]\ntheir.odd = theirs:odd\n", "theirs", "odd = 3\n")
     assert "not a check; decorate it with @check" in listed(tmp_path).stdout
 
 

@@ -1,0 +1,1 @@
+"""The checks that ship, by pillar; one file a question."""

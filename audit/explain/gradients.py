@@ -27,9 +27,9 @@ def gradients(model: Model, rows: Tensor, classes: Tensor, output: Output = "log
 
     def work(part: slice) -> tuple[Tensor]:
         gradient, _ = model.input_gradient(rows[part], lambda scores: quantity(scores, classes[part], output))
-        return (gradient.float().cpu(),)
+        return (gradient,)
 
-    return model.in_batches(work, len(rows))[0]
+    return model.in_batches(work, len(rows))[0].float().cpu()
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,6 @@ def _along_path(
                 line.flatten(0, 1), lambda scores, c=repeated: quantity(scores, c, output)
             )
             total += torch.tensordot(weight, slope.view_as(line), dims=1)
-        return ((total * way).float().cpu(),)
+        return (total * way,)
 
-    return model.in_batches(work, len(rows), rows_each=len(positions))[0]
+    return model.in_batches(work, len(rows), rows_each=len(positions))[0].float().cpu()

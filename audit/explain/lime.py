@@ -81,8 +81,8 @@ def draw_noise(data: Dataset, owner: Tensor, features: int, samples: int, seed: 
             offset[:, columns] = flat[random.integers(len(data), size=samples)][:, columns]
             keep[columns], units[:, index] = 0, 0
             categorical.append((index, feature.columns))
-    tensors = (torch.from_numpy(item).float() for item in (keep, offset))
-    return Noise(*tensors, torch.from_numpy(units), tuple(categorical))
+    kept, added = torch.from_numpy(keep).float(), torch.from_numpy(offset).float()
+    return Noise(kept, added, torch.from_numpy(units), tuple(categorical))
 
 
 def table_values(model: Model, rows: Tensor, classes: Tensor, noise: Noise, output: Output) -> Tensor:

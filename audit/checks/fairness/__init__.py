@@ -1,0 +1,1 @@
+"""Is the model fair to groups?"""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from audit.check import check
 from audit.errors import NotApplicable
-from audit.evidence import Evidence, Figure, Measure, Table
+from audit.evidence import Cell, Evidence, Figure, Measure, Table
 from audit.stats import measure, proportion
 
 if TYPE_CHECKING:
@@ -131,7 +132,8 @@ def _ratios(item: _Counted, reference: str) -> list[Measure]:
         _no_ratio(item, g, f"{item.size(g)} rows are fewer than the floor of {item.floor}") for g in small
     ]
     if len(compared) < 2:  # noqa: PLR2004 - a ratio needs two groups
-        return [*undefined, *(_no_ratio(item, g, "there is no second group to compare with") for g in compared)]
+        alone = "there is no second group to compare with"
+        return [*undefined, *(_no_ratio(item, g, alone) for g in compared)]
     base = max(compared, key=lambda g: _rank(item, g, reference))
     return [*undefined, *(_ratio(item, g, base) for g in compared if g != base)]
 
@@ -196,7 +198,7 @@ def _series(item: _Counted, rate: str) -> dict[str, list[int]]:
     return {"x": [x for x, n in counts if n], "n": [n for _, n in counts if n]}
 
 
-def _difference(name: str, method: str, statistics: dict[str, object], item: _Counted) -> Measure:
+def _difference(name: str, method: str, statistics: Mapping[str, object], item: _Counted) -> Measure:
     return measure(
         name,
         method,
@@ -210,7 +212,7 @@ def _difference(name: str, method: str, statistics: dict[str, object], item: _Co
 
 
 def _table(item: _Counted) -> Table:
-    rows = [
+    rows: list[list[Cell]] = [
         [_name(item, g), *(int(n) for n in item.table[g].ravel())]
         for g in range(len(item.grouping.groups))
         if item.size(g)

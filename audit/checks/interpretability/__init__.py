@@ -1,0 +1,1 @@
+"""Why does the model answer as it does?"""

@@ -5,8 +5,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from fairlearn.metrics import (
-    MetricFrame, demographic_parity_difference, equal_opportunity_difference, equalized_odds_difference,
-    false_negative_rate, false_positive_rate, selection_rate, true_positive_rate,
+    MetricFrame,
+    demographic_parity_difference,
+    equal_opportunity_difference,
+    equalized_odds_difference,
+    false_negative_rate,
+    false_positive_rate,
+    selection_rate,
+    true_positive_rate,
 )  # fmt: skip
 from sklearn.metrics import accuracy_score
 
