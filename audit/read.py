@@ -51,7 +51,7 @@ def load_data(
         ConfigError: two packages bring a reader of the same name.
     """
     section = _absolute(section, folder)
-    reader, whole = _read(section)
+    reader, whole = read_raw(section)
     kept = _matching(whole, section)
     labels, names, notes = label_codes(_rows(whole, kept), section, classes)
     chosen = _sampled(len(kept), section.rows)
@@ -131,8 +131,9 @@ def fingerprint(data: Dataset) -> str:
     whole = hashlib.sha256()
     whole.update(repr((data.modality, data.classes, data.favourable, data.features)).encode())
     whole.update(repr([(name, item.groups) for name, item in sorted(data.sensitive.items())]).encode())
-    codes: list[Array] = [item.codes for _, item in sorted(data.sensitive.items())]
-    for array in (data.inputs, data.labels, *codes):
+    codes = [item.codes for _, item in sorted(data.sensitive.items())]
+    arrays: list[Array] = [data.inputs, data.labels, *codes]
+    for array in arrays:
         whole.update(f"{array.dtype.str} {array.shape}".encode())
         whole.update(np.ascontiguousarray(array).data)
     return whole.hexdigest()
@@ -144,8 +145,12 @@ def _absolute(section: DataSection, folder: Path) -> DataSection:
     return section.model_copy(update=found)
 
 
-def _read(section: DataSection) -> tuple[str, Raw]:
-    """The reader's name and what it read."""
+def read_raw(section: DataSection) -> tuple[str, Raw]:
+    """The reader's name and what it read; the paths of `section` are absolute.
+
+    Raises:
+        LoadError: the file is absent, or its reader is not installed or refuses it.
+    """
     path = section.path
     if not path.exists():
         raise LoadError(f"{path} does not exist; [data] path is relative to audit.toml.")

@@ -30,25 +30,38 @@ from audit.stats import largest_difference, measure, proportion
 
 def sample(name="accuracy"):
     pairs = {"x": [5, 9], "n": [10, 10]}
+    bars = {"labels": ["a"], "values": [1.0]}
     finding = Finding(
-        check="a.b", version="1", title="A title", status="measured", text="Words.", settings={"epsilon": [0.1]},
+        check="a.b",
+        version="1",
+        title="A title",
+        status="measured",
+        text="Words.",
+        settings={"epsilon": [0.1]},
         measures=(
             proportion(name, 9, 10, group={"sex": "Female"}, settings={"epsilon": 0.1}),
             measure("demographic_parity_difference", "largest_difference", pairs, n=20),
             Measure(name="undefined", value=None, reason="0 of 0"),
         ),
         tables=(Table(name="t", title="T", columns=("a", "b"), rows=(("x", 1), (None, 2.5))),),
-        figures=(Figure(name="f", title="F", kind="bars", alt="words", data={"labels": ["a"], "values": [1.0]}),),
-        caveats=("careful",), cost=Cost(forward_rows=10, seconds=0.5, overhead=1.2),
-    )  # fmt: skip
-    policy = Policy(
-        limits=(Limit(check="a.b", measure=name, at_least=0.5, where={"epsilon": 0.1}, group="each"),)
+        figures=(Figure(name="f", title="F", kind="bars", alt="words", data=bars),),
+        caveats=("careful",),
+        cost=Cost(forward_rows=10, seconds=0.5, overhead=1.2),
     )
+    limit = Limit(check="a.b", measure=name, at_least=0.5, where={"epsilon": 0.1}, group="each")
     record = Record(
-        schema=SCHEMA, tool={"name": "model-audit"}, run={"id": "x"}, environment={}, model={}, data={},
-        policy=policy, plan=(Planned(check="a.b", asked="name", settings={"epsilon": [0.1]}),),
-        findings=(finding,), verdict=Outcome(verdict=Verdict.NOT_JUDGED, exit_code=2), system={"purpose": "p"},
-    )  # fmt: skip
+        schema=SCHEMA,
+        tool={"name": "model-audit"},
+        run={"id": "x"},
+        environment={},
+        model={},
+        data={},
+        policy=Policy(limits=(limit,)),
+        plan=(Planned(check="a.b", asked="name", settings={"epsilon": [0.1]}),),
+        findings=(finding,),
+        verdict=Outcome(verdict=Verdict.NOT_JUDGED, exit_code=2),
+        system={"purpose": "p"},
+    )
     return judge(record)
 
 

@@ -130,7 +130,7 @@ def test_one_group_has_no_difference():
 
 
 def test_equal_groups_are_not_told_apart():
-    """The percentile bootstrap of max - min excludes 0 for 14 equal groups; the simultaneous interval must not."""
+    """The percentile bootstrap of max - min excludes 0 for 14 equal groups; this one must not."""
     random = np.random.default_rng(3)
     n = [412, 226, 87, 321, 24, 115, 385, 164, 32, 295, 17, 98, 205, 190]
     missed = sum(

@@ -26,7 +26,8 @@ class Attribution:
         fx: [n] the explained quantity at the row.
         base: [n] the same quantity at the baseline (the background's mean for SHAP, the intercept for
             LIME); None where the method has no baseline.
-        completeness: [n] |sum of the values - (fx - base)| / (|fx - base| + eps); None where it has no meaning.
+        completeness: [n] |sum of the values - (fx - base)| / (|fx - base| + eps); None where the
+            values need not add up.
         standard_error: [n, M] sampling error of the values; None where nothing was sampled.
         maps: [n, H, W] the same per pixel, adding up to the values; None for tabular rows.
         extras: further arrays by name, [n, ...], e.g. `r2`.

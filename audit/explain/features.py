@@ -1,4 +1,4 @@
-"""The user's features as parts of a model's input: columns, one-hot groups, cells or superpixels of an image."""
+"""The user's features as parts of a model's input: columns, one-hot groups, or parts of an image."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,8 @@ import numpy as np
 
 from audit.dataset import Dataset, Floats, Ints
 from audit.explain.attribution import Doubles
+
+TINY = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ def layout(data: Dataset, grid: int = 4) -> Layout:
 
 
 def grid_cells(grid: int, height: int, width: int) -> Ints:
-    """[H, W] index of the raster cell of each pixel; an image smaller than the raster has one cell a pixel."""
+    """[H, W] index of the raster cell of each pixel; a smaller image has one cell a pixel."""
     down, across = min(grid, height), min(grid, width)
     row = np.arange(height, dtype=np.int64) * down // height
     column = np.arange(width, dtype=np.int64) * across // width
@@ -57,7 +59,7 @@ def superpixels(images: Floats, segments: int) -> Ints:
     from skimage.segmentation import slic
 
     low, high = float(images.min()), float(images.max())
-    scaled = (images - low) / max(high - low, np.finfo(np.float32).tiny)
+    scaled = (images - low) / max(high - low, TINY)
     found = []
     for image in scaled:
         colour = len(image) == 3  # noqa: PLR2004 - red, green and blue
@@ -71,7 +73,8 @@ def superpixels(images: Floats, segments: int) -> Ints:
 def sum_by_owner(values: Doubles, owner: Ints, count: int) -> Doubles:
     """[n, count] sums of `values` [n, ...] over the elements that each feature owns."""
     member = (owner.reshape(-1)[:, None] == np.arange(count)).astype(np.float64)
-    return values.reshape(len(values), -1) @ member
+    sums: Doubles = values.reshape(len(values), -1) @ member
+    return sums
 
 
 def spread_over_pixels(values: Doubles, segments: Ints) -> Floats:

@@ -5,6 +5,7 @@ gradients); their section 5 asks that the completeness error be looked at, which
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -122,12 +123,10 @@ def _along_path(
         start, way, wanted = baseline[part], rows[part] - baseline[part], classes[part]
         total = torch.zeros_like(way)
         at_once = max(1, model.passes.batch // len(way))
-        for at, weight in zip(positions.split(at_once), weights.split(at_once), strict=True):
+        for at, weight in zip(torch.split(positions, at_once), torch.split(weights, at_once), strict=True):
             line = start + at.view(-1, *([1] * way.ndim)) * way
-            repeated = wanted.repeat(len(at))
-            slope, _ = model.input_gradient(
-                line.flatten(0, 1), lambda scores, c=repeated: quantity(scores, c, output)
-            )
+            explained = partial(quantity, classes=wanted.repeat(len(at)), output=output)
+            slope, _ = model.input_gradient(line.flatten(0, 1), explained)
             total += torch.tensordot(weight, slope.view_as(line), dims=1)
         return (total * way,)
 

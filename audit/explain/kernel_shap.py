@@ -53,7 +53,7 @@ class ShapleyValues:
 
 def least_samples(features: int) -> int:
     """The smallest budget that is used: all coalitions of one and of all but one, and as many again."""
-    return min(4 * features, 2**features - 2)
+    return min(4 * features, (1 << features) - 2)
 
 
 def make_design(features: int, samples: int, seed: int, groups: int = 8) -> Design:
@@ -120,7 +120,7 @@ def _sizes_in_full(features: int, sizes: range) -> tuple[Bools, Doubles]:
 
 
 def _drawn_pairs(features: int, above: int, pairs: int, seed: int) -> tuple[Bools, Doubles]:
-    """Up to `pairs` distinct coalitions of sizes beyond `above`, one of each pair, and how often each was drawn.
+    """Up to `pairs` coalitions of sizes beyond `above`, one of each pair, and how often each was drawn.
 
     Draws stop when one more distinct pair would be needed, so that counts stay proportional to the weights.
     """
@@ -170,7 +170,7 @@ def coalition_values(
         row = pair // count
         own, keep, wanted = rows[row], kept[pair % count][:, owner], classes[row]
         total = own.new_zeros(len(pair))
-        for other in background.split(max(1, model.passes.batch // len(pair))):
+        for other in torch.split(background, max(1, model.passes.batch // len(pair))):
             mixed = torch.where(keep[None], own[None], other[:, None])
             found = quantity(model.scores(mixed.flatten(0, 1)), wanted.repeat(len(other)), output)
             total += found.view(len(other), -1).sum(dim=0)

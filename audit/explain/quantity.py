@@ -20,7 +20,7 @@ def quantity(scores: Tensor, classes: Tensor, output: Output) -> Tensor:
 def mean_by_class(scores: Tensor, classes: Tensor, output: Output) -> Tensor:
     """[N] mean over the rows of `scores` [B, C] of the explained number of class `classes[i]`, float64."""
     means = torch.zeros(scores.shape[1], dtype=torch.float64)
-    for item in classes.unique().tolist():
+    for item in torch.unique(classes).tolist():
         wanted = torch.full((len(scores),), item, device=scores.device)
         means[item] = quantity(scores, wanted, output).to("cpu", torch.float64).mean()
     return means[classes.cpu()]

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from audit.dataset import Dataset, Floats
 from audit.errors import NotEvaluable
 from audit.evidence import Evidence, Figure, Measure, Table
 from audit.explain.attribution import Attribution, Doubles
-from audit.explain.features import cell_names, grid_cells, sum_by_owner
+from audit.explain.features import TINY, cell_names, grid_cells, sum_by_owner
 from audit.stats import DEFAULT_LEVEL, mean, student_t
 
 LEADING = 20
@@ -66,7 +67,7 @@ def evidence(
         value_range: raw values that are black and white.
     """
     names, values = _global_values(item)
-    order = np.argsort(-np.abs(values).mean(axis=0), kind="stable")
+    order = np.argsort(-np.abs(values).mean(axis=0), kind="stable").tolist()
     unit = item.unit if item.maps is None else "share"
     picture = heatmaps(item, data, examples, value_range) if item.maps is not None and examples > 0 else None
     bars = _bars(names, values, order[:DRAWN], finding, unit)
@@ -109,9 +110,7 @@ def _interval(values: Doubles) -> tuple[float, float | None, float | None]:
     return centre, low, high
 
 
-def _global_table(
-    names: Sequence[str], values: Doubles, order: Sequence[int], item: Attribution
-) -> Table:
+def _global_table(names: Sequence[str], values: Doubles, order: Sequence[int], item: Attribution) -> Table:
     signed = values if item.maps is None else cell_shares(item.maps[item.usable()])[0]
     rows = [[names[i], float(signed[:, i].mean()), *_interval(np.abs(values[:, i]))] for i in order]
     what = f"in {item.unit}" if item.maps is None else "as shares of an image's whole attribution"
@@ -188,13 +187,14 @@ def heatmaps(
     return figure, {"images": images, "values": item.maps[shown].astype(np.float32)}
 
 
-def as_bytes(images: Floats, value_range: tuple[float, float] | None) -> object:
+def as_bytes(images: Floats, value_range: tuple[float, float] | None) -> npt.NDArray[np.uint8]:
     """[k, H, W, C] uint8 of raw images [k, C, H, W]; other channel counts than 1 and 3 become grey."""
     low, high = value_range or (float(images.min()), float(images.max()))
     if images.shape[1] not in _CHANNELS:
         images = images.mean(axis=1, keepdims=True)
-    scaled = (images - low) / max(high - low, np.finfo(np.float32).tiny)
-    return np.round(np.clip(scaled, 0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
+    scaled = (images - low) / max(high - low, TINY)
+    grey: npt.NDArray[np.uint8] = np.round(np.clip(scaled, 0, 1) * 255).astype(np.uint8)
+    return grey.transpose(0, 2, 3, 1)
 
 
 def _caption(item: Attribution, data: Dataset, index: int) -> str:

@@ -40,7 +40,7 @@ UNITS = {"log_odds": "log-odds", "probability": "probability"}
 
 @dataclass(frozen=True)
 class Explained:
-    """Rows to explain: indices [n], raw inputs [n, ...], class [n] and value [n] explained; what they cost."""
+    """Rows to explain: indices [n], raw inputs [n, ...], class [n] and value [n] explained."""
 
     index: Ints
     inputs: Tensor
@@ -102,9 +102,7 @@ class Attributions:
         before = passes.forward, passes.backward
         fields = METHODS[method](self.model, self.data, self.seed, explained, **rest)
         spent = passes.forward - before[0], passes.backward - before[1]
-        return Attribution(
-            method=method, settings=filled, passes=spent, **{**explained.facts(), **fields}
-        )
+        return Attribution(method=method, settings=filled, passes=spent, **{**explained.facts(), **fields})
 
     def explained(self, *, rows: int, output: Output, target: Target) -> Explained:
         """The rows drawn, their class and its value: shared by all methods. Costs n rows forward once.
@@ -238,7 +236,12 @@ def integrated_gradients(
         bound=bound,
     )
     fields = _elementwise(found.values.double().numpy(), layout(data, grid))
-    return {**fields, "base": base.numpy(), "completeness": found.completeness, "extras": {"steps": found.steps}}
+    return {
+        **fields,
+        "base": base.numpy(),
+        "completeness": found.completeness,
+        "extras": {"steps": found.steps},
+    }
 
 
 def kernel_shap(
@@ -274,7 +277,7 @@ def kernel_shap(
     found = shapley_values(design, values, base, explained.fx)
     total = torch.from_numpy(found.values)
     return {
-        **_segmentwise(found.values, parts, data, parts.owner),
+        **_segmentwise(found.values, parts.names, data, parts.owner),
         "base": base,
         "completeness": completeness_error(total, torch.from_numpy(explained.fx - base)),
         "standard_error": found.standard_error,
@@ -293,7 +296,7 @@ def lime(
     grid: int = 4,
     fill: float | Literal["mean"] = "mean",
 ) -> dict[str, Any]:
-    """LIME; `extras` holds `r2`, `local_prediction` and `steps`-free sampling errors in `standard_error`.
+    """LIME; `extras` holds `r2` and `local_prediction`, the surrogate's own answer at each row.
 
     Args:
         model: the network.
@@ -313,10 +316,13 @@ def lime(
         values = table_values(model, explained.inputs, explained.classes, noise, explained.output)
         block = table_neighbourhood(explained.inputs, noise)
         found = fit_surrogates(block, _with_itself(explained, values), len(parts.names))
-        return _surrogate_fields(found, {"values": found.coefficients, "features": parts.names})
+        return _surrogate_fields(found, _segmentwise(found.coefficients, parts.names, data, parts.owner))
     cells = _image_segments(data, explained.index, segments, grid)
     found = _image_surrogates(model, explained, cells, samples, seed, fill)
-    return _surrogate_fields(found, _segmentwise(found.coefficients, parts, data, cells))
+    names = parts.names
+    if segments == "slic":
+        names = tuple(f"segment {index + 1}" for index in range(found.coefficients.shape[1]))
+    return _surrogate_fields(found, _segmentwise(found.coefficients, names, data, cells))
 
 
 METHODS: dict[str, Callable[..., dict[str, Any]]] = {
@@ -375,13 +381,10 @@ def _elementwise(values: Doubles, parts: Layout) -> dict[str, Any]:
     }
 
 
-def _segmentwise(values: Doubles, parts: Layout, data: Dataset, segments: Ints) -> dict[str, Any]:
+def _segmentwise(values: Doubles, names: tuple[str, ...], data: Dataset, segments: Ints) -> dict[str, Any]:
     """Values per segment [n, M], and as maps for images."""
-    if data.modality != "image":
-        return {"values": values, "features": parts.names}
-    same = values.shape[1] == len(parts.names)
-    names = parts.names if same else tuple(f"segment {index + 1}" for index in range(values.shape[1]))
-    return {"values": values, "features": names, "maps": spread_over_pixels(values, segments)}
+    maps = spread_over_pixels(values, segments) if data.modality == "image" else None
+    return {"values": values, "features": names, "maps": maps}
 
 
 def _surrogate_fields(found: Surrogates, fields: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,114 @@
+"""Integrated gradients: what each input contributed on the way from a baseline."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from audit.check import check
+from audit.evidence import Evidence, Table
+from audit.explain.summary import evidence, require_explanation
+from audit.stats import mean, proportion
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from audit.dataset import Dataset
+    from audit.explain.attribution import Attribution
+    from audit.model import Model
+    from audit.products.attributions import Attributions
+
+
+@check("interpretability.integrated_gradients", needs={"logits", "gradients"}, modality={"tabular", "image"})
+def integrated_gradients(
+    model: Model,
+    data: Dataset,
+    attributions: Attributions,
+    *,
+    rows: int | None = None,
+    output: Literal["log_odds", "probability"] = "log_odds",
+    target: Literal["predicted", "favourable"] = "predicted",
+    baseline: Literal["auto", "mean", "zero", "lowest"] = "auto",
+    rule: Literal["gauss_legendre", "midpoint"] = "gauss_legendre",
+    steps: int = 32,
+    max_steps: int = 512,
+    bound: float = 0.05,
+    examples: int = 4,
+) -> Evidence:
+    """Integrated gradients: what each input contributed, compared with a baseline.
+
+    For each row this walks in a straight line from a baseline (the mean row, or a black image) to the row
+    and adds up the slopes on the way. The contributions of all inputs should add up to the difference between
+    the model's answer at the row and at the baseline. `completeness_error` says how far they are from it, as
+    a share of that difference; where it is above `bound` the walk is repeated with twice the steps, up to
+    `max_steps`. `completeness_met_share` is the share of rows where the bound was met in the end.
+
+    It answers what moved the answer away from the baseline's. Another baseline gives other contributions, so
+    the baseline is named with the result. Contributions that add up exactly can still be no better than
+    random for other questions.
+
+    Settings: `rows` explained (256, or 16 images), `output` and `target` that are explained, `baseline`
+    (`mean`, `zero`, `lowest`), `rule` of integration, `steps`, `max_steps`, `bound`, `examples` shown.
+
+    Sundararajan, Taly, Yan: Axiomatic Attribution for Deep Networks, 2017.
+    """
+    found = attributions.of(
+        "integrated_gradients",
+        rows=rows,
+        output=output,
+        target=target,
+        baseline=baseline,
+        rule=rule,
+        steps=steps,
+        max_steps=max_steps,
+        bound=bound,
+    )
+    require_explanation(found, exact=True)
+    usable = found.usable()
+    error = np.zeros(0) if found.completeness is None else found.completeness[usable]
+    met = int((error <= bound).sum())
+    where = baseline if baseline != "auto" else ("lowest" if data.modality == "image" else "mean")
+    return evidence(
+        found,
+        data,
+        [
+            mean("completeness_error", error.tolist(), unit="share", better="lower"),
+            proportion("completeness_met_share", met, len(error), better="higher"),
+        ],
+        finding="moved the decision most",
+        caveats=_caveats(where, data.modality == "image", len(error) - met, len(error), bound, max_steps),
+        tables=[_steps_table(found, usable, error)],
+        examples=examples,
+        value_range=model.input_range,
+    )
+
+
+def _caveats(where: str, image: bool, missed: int, rows: int, bound: float, most: int) -> list[str]:
+    names = {
+        "mean": "the mean colour of the images" if image else "the mean row of the data",
+        "zero": "an input of zeros",
+        "lowest": "the lowest value of each input" + (" (black)" if image else ""),
+    }
+    found = [f"Contributions are relative to one baseline, {names[where]}; another baseline gives others."]
+    if missed:
+        found.append(
+            f"Completeness was not met for {missed} of {rows} rows: their contributions miss the difference "
+            f"to the baseline by more than {bound:g} of it even with {most} steps."
+        )
+    return found
+
+
+def _steps_table(item: Attribution, usable: npt.NDArray[np.bool_], error: npt.NDArray[np.float64]) -> Table:
+    steps = item.extras["steps"][usable]
+    rows = []
+    for count in np.unique(steps):
+        inside = error[steps == count]
+        median, worst = np.quantile(inside, [0.5, 0.95])
+        rows.append([int(count), len(inside), float(median), float(worst)])
+    return Table(
+        name="completeness",
+        title="Steps that rows needed and the completeness error that is left",
+        columns=["steps", "rows", "median_error", "error_95th_percentile"],
+        rows=rows,
+    )

@@ -1,0 +1,96 @@
+"""SHAP: each feature's fair share of the decision."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from audit.check import check
+from audit.evidence import Evidence, Measure
+from audit.explain.summary import evidence, require_explanation
+from audit.stats import mean
+
+if TYPE_CHECKING:
+    from audit.dataset import Dataset
+    from audit.explain.attribution import Attribution
+    from audit.model import Model
+    from audit.products.attributions import Attributions
+
+
+@check("interpretability.shap", needs={"logits"}, modality={"tabular", "image"})
+def shap(
+    model: Model,
+    data: Dataset,
+    attributions: Attributions,
+    *,
+    rows: int | None = None,
+    output: Literal["log_odds", "probability"] = "log_odds",
+    target: Literal["predicted", "favourable"] = "predicted",
+    samples: int | None = None,
+    background: int | None = None,
+    grid: int = 4,
+    examples: int = 4,
+) -> Evidence:
+    """SHAP: each feature's share of the decision, compared with other rows.
+
+    For each row this replaces groups of features by those of other rows of the data (the background) and
+    sees how the model's answer changes. Each feature gets its average effect over all ways to add it (its
+    Shapley value). The shares add up to the difference between the answer for this row and the background's
+    mean answer; `additivity_error` says how exactly. Where not all groups can be tried they are sampled, and
+    `relative_standard_error` is the sampling error as a share of the attributions; it is 0 where all were
+    tried. The columns of one category count as one feature; an image is cut into cells.
+
+    It answers what each feature contributed compared with the background. Replaced features can make rows
+    that do not occur in reality, on which the model was never trained, and a model can be built to behave
+    well only there. Features that go together share their credit in a way that says nothing about causes.
+
+    Settings: `rows` explained (256, or 16 images), `output` and `target` that are explained, `samples` groups
+    tried (512, or 256 for images), `background` rows (20, or 4 images), `grid` cells on a side, `examples`
+    shown.
+
+    Lundberg, Lee: A Unified Approach to Interpreting Model Predictions, 2017. Covert, Lee: Improving
+    KernelSHAP, 2021.
+    """
+    found = attributions.of(
+        "kernel_shap",
+        rows=rows,
+        output=output,
+        target=target,
+        samples=samples,
+        background=background,
+        grid=grid,
+    )
+    require_explanation(found)
+    return evidence(
+        found,
+        data,
+        _measures(found),
+        finding="moved the decision most",
+        caveats=_caveats(int(found.settings["background"]), grid, data.modality == "image"),
+        examples=examples,
+        value_range=model.input_range,
+    )
+
+
+def _measures(item: Attribution) -> list[Measure]:
+    usable = item.usable()
+    error = np.zeros(0) if item.completeness is None else item.completeness[usable]
+    found = [mean("additivity_error", error.tolist(), unit="share", better="lower")]
+    size = np.linalg.norm(item.values[usable], axis=1)
+    spread = (
+        np.zeros(0) if item.standard_error is None else np.linalg.norm(item.standard_error[usable], axis=1)
+    )
+    known = (size > 0) & np.isfinite(spread)
+    reason = "" if known.any() else "too few groups were sampled to tell the sampling error"
+    relative = (spread[known] / size[known]).tolist()
+    fields = {"unit": "share", "better": "lower", "reason": reason}
+    return [*found, mean("relative_standard_error", relative, **fields)]
+
+
+def _caveats(background: int, grid: int, image: bool) -> list[str]:
+    mixed = f"Left-out features are taken from {background} background rows of the data"
+    found = [f"{mixed}: mixed rows may not occur in reality, and another background gives other values."]
+    if image:
+        found.append(f"An image is cut into {grid} x {grid} cells; nothing finer than a cell is resolved.")
+    return found

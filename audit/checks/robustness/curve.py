@@ -1,0 +1,199 @@
+"""The evidence that FGSM and PGD share: robust accuracy over epsilon, whole and by group."""
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from audit.attack.result import AttackResult, Flags
+from audit.attack.space import Space
+from audit.checks.robustness.self_checks import SelfCheck, table, unreliable
+from audit.dataset import Dataset
+from audit.evidence import Evidence, Figure, Measure, Table
+from audit.stats import proportion
+
+Radii = Annotated[list[Annotated[float, Field(ge=0, allow_inf_nan=False)]], Field(min_length=1)]
+Rows = Annotated[int, Field(ge=1)]
+LATE_SHARE = 0.02
+
+
+def robust_evidence(
+    result: AttackResult,
+    data: Dataset,
+    space: Space,
+    checks: Sequence[SelfCheck],
+    epsilons: Sequence[float],
+    justification: str,
+) -> Evidence:
+    """Measures, tables, figures and caveats of one attack.
+
+    Args:
+        result: what the attack found; epsilon 0 is among its radii.
+        data: the rows that were attacked.
+        space: what the attack might change.
+        checks: the self-checks of the attack.
+        epsilons: the radii that were asked for.
+        justification: the user's sentence on why these radii; empty when there is none.
+    """
+    asked = [entry.epsilon for entry in result.at if entry.epsilon in set(epsilons)]
+    measures = [
+        item
+        for group, members in _groups(result, data)
+        for item in _measures(result, checks, asked, group, members)
+    ]
+    return Evidence(
+        measures=measures,
+        tables=(_counts(result), table(checks, result.attacked)),
+        figures=tuple(_figures(measures, data)),
+        caveats=tuple(_caveats(result, data, space, checks, justification)),
+    )
+
+
+def _groups(result: AttackResult, data: Dataset) -> Iterator[tuple[dict[str, str], Flags]]:
+    """The whole, then every group of every sensitive feature, with its members among the rows [R]."""
+    yield {}, np.ones(len(result.rows), dtype=bool)
+    for name, feature in data.sensitive.items():
+        codes = feature.codes[result.rows]
+        for code, group in enumerate(feature.groups):
+            yield {name: group}, codes == code
+
+
+def _measures(
+    result: AttackResult,
+    checks: Sequence[SelfCheck],
+    epsilons: Sequence[float],
+    group: dict[str, str],
+    members: Flags,
+) -> Iterator[Measure]:
+    """Clean accuracy, then robust accuracy and success rate at each radius, of some of the rows."""
+    total, correct = int(members.sum()), int((result.correct & members).sum())
+    yield proportion("clean_accuracy", correct, total, group=group, better="higher")
+    for epsilon in epsilons:
+        standing = int((result.robust(epsilon) & members).sum())
+        settings, why = {"epsilon": epsilon}, unreliable(checks, epsilon)
+        yield proportion(
+            "robust_accuracy",
+            standing,
+            total,
+            group=group,
+            settings=settings,
+            better="higher",
+            unreliable=why,
+        )
+        nobody = "" if correct else f"0 of {total} rows are classified correctly, so none was attacked"
+        yield proportion(
+            "attack_success_rate",
+            correct - standing,
+            correct,
+            group=group,
+            settings=settings,
+            better="lower",
+            unreliable=why,
+            reason=nobody,
+        )
+
+
+def _counts(result: AttackResult) -> Table:
+    rows = []
+    for entry in result.at:
+        fooled = int(entry.fooled.sum())
+        rows.append(
+            (
+                entry.epsilon,
+                len(result.rows),
+                len(result.rows) - result.attacked,
+                fooled,
+                result.attacked - fooled,
+                sum(entry.rejected.values()),
+                int(entry.zero.sum()),
+                int(entry.nan.sum()),
+            )
+        )
+    return Table(
+        name="counts",
+        title="What became of the rows",
+        columns=(
+            "epsilon",
+            "rows",
+            "already wrong",
+            "fooled",
+            "withstood",
+            "claimed but rejected",
+            "zero gradient",
+            "gradient not finite",
+        ),
+        rows=rows,
+        note="Rows already wrong are not attacked and count as not robust. Every fooled row was judged again: "
+        "inside epsilon, inside the valid range and misclassified in a fresh pass.",
+    )
+
+
+def _figures(measures: Sequence[Measure], data: Dataset) -> Iterator[Figure]:
+    """One curve for all rows, and one with a line for each group of each sensitive feature."""
+    yield _curve("robust_accuracy", "Robust accuracy", [("all rows", _points(measures, {}))])
+    for name, feature in data.sensitive.items():
+        lines = [(group, _points(measures, {name: group})) for group in feature.groups]
+        yield _curve(f"robust_accuracy_by_{name}", f"Robust accuracy by {name}", lines)
+
+
+def _points(measures: Sequence[Measure], group: dict[str, str]) -> list[tuple[float, Measure]]:
+    """(epsilon, measure) ascending, epsilon 0 being the clean accuracy; undefined ones left out."""
+    mine = [m for m in measures if dict(m.group) == group and m.value is not None]
+    clean = [(0.0, m) for m in mine if m.name == "clean_accuracy"]
+    attacked = [(float(m.settings["epsilon"]), m) for m in mine if m.name == "robust_accuracy"]
+    return clean + [(epsilon, m) for epsilon, m in attacked if epsilon > 0]
+
+
+def _curve(name: str, title: str, lines: Sequence[tuple[str, list[tuple[float, Measure]]]]) -> Figure:
+    told = "; ".join(
+        f"{label}: " + ", ".join(f"{m.value:.3f} at {epsilon:.4g}" for epsilon, m in points)
+        for label, points in lines
+        if points
+    )
+    series = [
+        {
+            "name": label,
+            "x": [epsilon for epsilon, _ in points],
+            "y": [m.value for _, m in points],
+            "low": [m.low for _, m in points],
+            "high": [m.high for _, m in points],
+        }
+        for label, points in lines
+    ]
+    return Figure(
+        name=name,
+        title=f"{title} falls from epsilon 0 (no attack) as epsilon grows",
+        kind="curve",
+        alt=f"{title} over epsilon. {told}.",
+        data={"x_label": "epsilon", "y_label": "robust accuracy", "series": series},
+    )
+
+
+def _caveats(
+    result: AttackResult, data: Dataset, space: Space, checks: Sequence[SelfCheck], justification: str
+) -> Iterator[str]:
+    yield "An attack that fails proves nothing: robust accuracy is an upper bound, and a stronger attack may lower it."
+    yield from space.caveats
+    if justification:
+        yield f"Why these values of epsilon: {justification}"
+    else:
+        yield (
+            "Nobody has stated why these values of epsilon are the right ones; say what an attacker could "
+            "change or a person would not notice in the setting 'justification'."
+        )
+    if len(result.rows) < len(data):
+        yield f"{len(result.rows)} of {len(data)} rows were looked at, drawn by the seed of the audit."
+    failed = [item.name for item in checks if item.failed]
+    if failed:
+        yield f"The attack failed its own checks ({'; '.join(failed)}), so its numbers may be far too good."
+    yield from _late(result)
+
+
+def _late(result: AttackResult) -> Iterator[str]:
+    for entry in result.at:
+        if entry.epsilon > 0 and entry.late > LATE_SHARE * max(1, result.attacked):
+            yield (
+                f"At epsilon {entry.epsilon:g}, {entry.late} of {result.attacked} attacked rows fell only in "
+                "the last quarter of the steps: more steps would lower robust accuracy further."
+            )

@@ -1,0 +1,333 @@
+"""Real processes, really killed. Nothing that was measured is lost and nothing lost is called a pass."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from audit.record import read_record
+
+PLUGIN = '''
+import os, signal, time
+from pathlib import Path
+import torch
+from audit import Evidence, check, proportion
+
+HERE = Path(os.environ["SAMPLE_HERE"])
+
+def note(name):
+    with (HERE / "ran.txt").open("a") as file:
+        file.write(name + "\\n")
+
+def evidence(data):
+    return Evidence(measures=(proportion("accuracy", len(data), len(data)),))
+
+@check("sample.first")
+def first(data):
+    """First."""
+    note("first")
+    return evidence(data)
+
+@check("sample.last")
+def last(data, predictions):
+    """Last."""
+    note("last")
+    return evidence(data)
+
+@check("sample.waits")
+def waits(data):
+    """Waits until it is let go."""
+    (HERE / "worker.pid").write_text(str(os.getpid()))
+    note("waits")
+    while not (HERE / "go").exists():
+        time.sleep(0.02)
+    return evidence(data)
+
+@check("sample.kills")
+def kills(data):
+    """Dies of the signal named in the environment."""
+    os.kill(os.getpid(), getattr(signal, os.environ["SAMPLE_SIGNAL"]))
+    time.sleep(5)
+
+@check("sample.leaves")
+def leaves(data):
+    """Ends the process without a word."""
+    os._exit(7)
+
+@check("sample.changes")
+def changes(model, data):
+    """Changes a weight."""
+    with torch.no_grad():
+        next(model.module.parameters()).add_(1)
+    return evidence(data)
+
+@check("sample.prints")
+def prints(data):
+    """Prints where answers go."""
+    print("{not an answer}", flush=True)
+    os.write(1, b"nor is this\\n")
+    return evidence(data)
+'''
+CHECKS = ("first", "waits", "kills", "leaves", "changes", "prints", "last")
+FACTORY = """
+from torch import nn
+
+def build():
+    return nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))
+"""
+CONFIG = """
+[model]
+path = "model.safetensors"
+factory = "network:build"
+classes = ["no", "yes"]
+[data]
+path = "data.csv"
+target = "label"
+inputs = ["a", "b"]
+[checks]
+run = [{run}]
+[policy.limits."sample.first"]
+accuracy = {{ at_least = 0.5 }}
+"""
+
+
+class Project:
+    """A saved model, its data, an installed plugin, and the command line on them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))
+        save_file(network.state_dict(), folder / "model.safetensors")
+        (folder / "network.py").write_text(FACTORY)
+        rows = np.random.default_rng(0).normal(size=(60, 2)).round(4)
+        lines = [f"{a},{b},{'yes' if a > b else 'no'}" for a, b in rows]
+        (folder / "data.csv").write_text("a,b,label\n" + "\n".join(lines) + "\n")
+        site = folder / "site"
+        meta = site / "sample-1.0.dist-info"
+        meta.mkdir(parents=True)
+        (site / "sample_plugin.py").write_text(PLUGIN)
+        (meta / "METADATA").write_text("Metadata-Version: 2.1\nName: sample\nVersion: 1.0\n")
+        points = "\n".join(f"sample.{name} = sample_plugin:{name}" for name in CHECKS)
+        (meta / "entry_points.txt").write_text(f"[audit.checks]\n{points}\n")
+        self.environment = {
+            **os.environ, "PYTHONPATH": str(site), "SAMPLE_HERE": str(folder), "OMP_NUM_THREADS": "1",
+        }  # fmt: skip
+
+    def plan(self, *names: str) -> None:
+        run = ", ".join(f'"sample.{name}"' for name in names)
+        (self.folder / "audit.toml").write_text(CONFIG.format(run=run))
+
+    def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+        code = "from audit.cli import main; main()"
+        return subprocess.Popen(
+            [sys.executable, "-P", "-c", code, "run", "audit.toml", "--out", "run", *arguments],
+            cwd=self.folder, env={**self.environment, **environment}, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def run(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        process = self.start(*arguments, **environment)
+        out, err = process.communicate(timeout=120)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def wait_for(self, name: str) -> Path:
+        path = self.folder / name
+        deadline = time.monotonic() + 60
+        while not (path.exists() and path.read_text()):
+            assert time.monotonic() < deadline, f"{name} never appeared"
+            time.sleep(0.02)
+        return path
+
+    def ran(self) -> list[str]:
+        return (self.folder / "ran.txt").read_text().split()
+
+    def statuses(self) -> dict[str, str]:
+        record = read_record(self.folder / "run")
+        return {finding.check.removeprefix("sample."): finding.status for finding in record.findings}
+
+    def reason(self, name: str) -> str:
+        record = read_record(self.folder / "run")
+        return next(f.reason for f in record.findings if f.check == f"sample.{name}")
+
+
+@pytest.fixture
+def project(tmp_path):
+    return Project(tmp_path)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+
+
+def test_a_clean_run_leaves_a_record_a_journal_and_a_report(project):
+    project.plan("first", "prints", "last")
+    done = project.run()
+    assert done.returncode == 0, done.stderr
+    assert project.statuses() == {"first": "measured", "prints": "measured", "last": "measured"}
+    events = [json.loads(line)["event"] for line in (project.folder / "run/journal.jsonl").open()]
+    assert events == ["begin", "ready", *["start", "finding"] * 3, "end"]
+    assert (project.folder / "run/reports/technical-report.html").stat().st_size > 1000
+    log = (project.folder / "run/worker.log").read_text()
+    assert "{not an answer}" in log
+    assert "nor is this" in log
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV", "SIGABRT"])
+def test_a_worker_that_dies_costs_only_its_check(project, name):
+    project.plan("first", "kills", "last")
+    done = project.run(SAMPLE_SIGNAL=name)
+    assert done.returncode == 2
+    assert project.statuses() == {"first": "measured", "kills": "broken", "last": "measured"}
+    assert name in project.reason("kills")
+    assert project.ran() == ["first", "last"]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_worker_that_just_ends_is_told_by_its_code(project):
+    project.plan("first", "leaves", "last")
+    assert project.run().returncode == 2
+    assert "ended with exit code 7" in project.reason("leaves")
+    assert project.statuses()["last"] == "measured"
+
+
+def test_a_worker_killed_from_outside_is_replaced(project):
+    project.plan("first", "waits", "last")
+    process = project.start()
+    os.kill(int(project.wait_for("worker.pid").read_text()), signal.SIGKILL)
+    process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert project.statuses() == {"first": "measured", "waits": "broken", "last": "measured"}
+    assert "SIGKILL" in project.reason("waits")
+
+
+def test_a_check_that_changes_the_model_is_broken_and_the_next_one_sees_the_model_as_it_was(project):
+    project.plan("changes", "first", "last")
+    assert project.run().returncode == 2
+    assert project.statuses() == {"changes": "broken", "first": "measured", "last": "measured"}
+    assert "left the model changed" in project.reason("changes")
+    states = {
+        json.loads(line)["state"] for line in (project.folder / "run/journal.jsonl").open()
+        if '"event":"ready"' in line
+    }  # fmt: skip
+    assert len(states) == 1
+
+
+def test_a_killed_supervisor_takes_its_worker_along_and_the_run_is_resumed(project):
+    project.plan("first", "waits", "last")
+    process = project.start()
+    worker = int(project.wait_for("worker.pid").read_text())
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 20
+    while alive(worker):
+        assert time.monotonic() < deadline, "the worker outlived its supervisor"
+        time.sleep(0.05)
+    assert not (project.folder / "run/record.json").exists()
+    (project.folder / "go").touch()
+    done = project.run("--resume")
+    assert done.returncode == 0, done.stderr
+    assert set(project.statuses().values()) == {"measured"}
+    assert project.ran() == ["first", "waits", "waits", "last"]
+    assert read_record(project.folder / "run").run["resumed"] == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_leaves_a_valid_run_that_can_be_resumed(project, number):
+    project.plan("first", "waits", "last")
+    process = project.start()
+    project.wait_for("worker.pid")
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 2, err
+    assert "Traceback" not in err + out
+    assert project.statuses() == {"first": "measured", "waits": "broken", "last": "broken"}
+    assert "the run was interrupted" in project.reason("last")
+    (project.folder / "go").touch()
+    assert project.run("--resume").returncode == 0
+    assert set(project.statuses().values()) == {"measured"}
+    assert project.ran().count("first") == 1
+
+
+def change_model(folder):
+    torch.manual_seed(1)
+    network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))
+    save_file(network.state_dict(), folder / "model.safetensors")
+
+
+def change_data(folder):
+    path = folder / "data.csv"
+    path.write_text(path.read_text().replace("yes", "no", 1))
+
+
+def change_configuration(folder):
+    path = folder / "audit.toml"
+    path.write_text(path.read_text().replace("0.5", "0.4"))
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [(change_model, "model"), (change_data, "data"), (change_configuration, "configuration")],
+)
+def test_a_resume_is_refused_when_something_changed(project, change, word):
+    project.plan("first", "waits")
+    process = project.start()
+    project.wait_for("worker.pid")
+    process.kill()
+    process.communicate()
+    change(project.folder)
+    (project.folder / "go").touch()
+    done = project.run("--resume")
+    assert done.returncode == 3
+    assert f"the {word} changed since it began" in done.stderr
+
+
+def test_a_folder_that_holds_a_run_is_not_written_over(project):
+    project.plan("first")
+    assert project.run().returncode == 0
+    again = project.run()
+    assert again.returncode == 3
+    assert "already holds a run" in again.stderr
+
+
+def test_a_model_that_cannot_be_loaded_is_one_sentence_and_code_4(project):
+    project.plan("first")
+    (project.folder / "model.safetensors").write_bytes(b"rubbish")
+    done = project.run()
+    assert done.returncode == 4
+    assert done.stderr.count("\n") == 1
+    assert "model.safetensors" in done.stderr
+
+
+def timeless(value):
+    """A record without its times and what follows from them."""
+    if isinstance(value, dict):
+        drop = {"seconds", "overhead", "peak_bytes", "started", "finished"}
+        return {key: timeless(item) for key, item in value.items() if key not in drop}
+    return [timeless(item) for item in value] if isinstance(value, list) else value
+
+
+def test_the_same_seed_gives_the_same_record_but_for_times(project):
+    (project.folder / "audit.toml").write_text(
+        CONFIG.format(run='"sample.first", "performance.*", "robustness.*", "interpretability.*"')
+    )
+    records = []
+    for name in ("one", "two"):
+        project.run("--out", name)
+        records.append(json.loads((project.folder / name / "record.json").read_text()))
+    assert timeless(records[0]) == timeless(records[1])
+    measured = [f["check"] for f in records[0]["findings"] if f["status"] == "measured"]
+    assert {"robustness.pgd", "interpretability.shap", "interpretability.lime"} <= set(measured)
