@@ -10,18 +10,19 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
-from audit.errors import EXIT_CONFIG, EXIT_OK, AuditError, ConfigError, nearest
+from audit.errors import EXIT_CANNOT_SAY_YES, EXIT_CONFIG, EXIT_OK, AuditError, ConfigError, nearest
 
 app = typer.Typer(
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Audit a saved neural network: interpretability, fairness and robustness, judged and documented.",
 )
+
+# typer carries click inside or beside itself, by version; its public BadParameter leads to the class.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine instead of text.")]
 Run = Annotated[Path, typer.Argument(help="A run folder, or its record.json.")]
@@ -30,7 +31,7 @@ Run = Annotated[Path, typer.Argument(help="A run folder, or its record.json.")]
 def main() -> None:
     """Run the command line and exit with the code that design and documentation promise."""
     debug = "--debug" in sys.argv
-    arguments = [item for item in sys.argv[1:] if item != "--debug"]
+    arguments = [item for item in sys.argv[1:] if item != "--debug"] or ["--help"]
     command = typer.main.get_command(app)
     try:
         code = command.main(arguments, prog_name="model-audit", standalone_mode=False)
@@ -39,12 +40,12 @@ def main() -> None:
             raise
         _complain(str(error))
         code = error.exit_code
-    except click.exceptions.ClickException as error:
-        _complain(error.format_message())
+    except _UsageError as error:
+        _complain(str(error))
         code = EXIT_CONFIG
-    except (click.exceptions.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         _complain("interrupted.")
-        code = 2
+        code = EXIT_CANNOT_SAY_YES
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = EXIT_OK
@@ -150,7 +151,7 @@ def checks(
     else:
         rows = [(fact["name"], fact["broken"] or fact["title"], " ".join(fact["fits"])) for fact in facts]
         show_list(rows, ("check", "what it answers", "fits"), console())
-    return 2 if any(isinstance(item, Broken) for item in found.values()) else EXIT_OK
+    return EXIT_CANNOT_SAY_YES if any(isinstance(item, Broken) for item in found.values()) else EXIT_OK
 
 
 def _check_facts(name: str, item: Any) -> dict[str, Any]:

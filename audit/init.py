@@ -445,7 +445,7 @@ def _policy(seen: _Seen) -> str:
 
 _MORE_LIMITS = """\
 # [policy.limits."fairness.groups"]
-# impact_ratio = { at_least = 0.8 }
+# selection_rate_ratio = { at_least = 0.8 }
 # equalized_odds_difference = { at_most = 0.1 }
 # [policy.limits."robustness.pgd"]
 # robust_accuracy = { at_least = 0.4, where = { epsilon = 0.0314 } }

@@ -92,9 +92,7 @@ class Model:
         """[N, C] scores whose softmax is the model's probability of each class."""
         return as_scores(self.raw(inputs), self.output)
 
-    def input_gradient(
-        self, inputs: Tensor, objective: Callable[[Tensor], Tensor]
-    ) -> tuple[Tensor, Tensor]:
+    def input_gradient(self, inputs: Tensor, objective: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """The gradient of a per-row objective with respect to the inputs, and the scores.
 
         Rows are independent (the pre-flight made sure), so the gradient of the sum holds each row's own.
@@ -222,4 +220,6 @@ def state_hash(module: nn.Module) -> str:
 
 def _bytes(tensor: Tensor) -> bytes:
     plain = tensor.detach().to("cpu").contiguous()
-    return f"{plain.dtype} {tuple(plain.shape)}".encode() + plain.reshape(-1).view(torch.uint8).numpy().tobytes()
+    return (
+        f"{plain.dtype} {tuple(plain.shape)}".encode() + plain.reshape(-1).view(torch.uint8).numpy().tobytes()
+    )

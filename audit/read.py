@@ -1,6 +1,7 @@
 """Read data: a file, by a reader found through `audit.readers`, becomes a `Dataset` or one clear sentence."""
 
 import hashlib
+import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -141,7 +142,11 @@ def fingerprint(data: Dataset) -> str:
 
 def _absolute(section: DataSection, folder: Path) -> DataSection:
     paths = {"path": section.path, "encoder": section.encoder, "labels": section.labels}
-    found = {key: (folder / path).absolute() for key, path in paths.items() if path is not None}
+    found = {
+        key: Path(os.path.normpath(folder.absolute() / path))
+        for key, path in paths.items()
+        if path is not None
+    }
     return section.model_copy(update=found)
 
 

@@ -4,7 +4,8 @@ Two-sided intervals at confidence `level`. No function here knows about limits o
 needs torch. An undefined value (0/0) is None, never a number.
 
 Sources: Wilson (1927); Newcombe (1998), method 10, for differences of proportions; Koopman (1984) for
-ratios of proportions; Clopper and Pearson (1934); Student (1908) for means.
+ratios of proportions; Zou and Donner (2008) for means of proportions; Clopper and Pearson (1934);
+Student (1908) for means.
 """
 
 import math
@@ -169,6 +170,25 @@ def larger_of_two(statistics: Statistics, level: float) -> Estimate:
     return value, low, high
 
 
+def mean_of_proportions(statistics: Statistics, level: float) -> Estimate:
+    """Unweighted mean of the proportions x[i]/n[i] (balanced accuracy), with the MOVER interval over Wilson.
+
+    Undefined when any n[i] is 0. Source: Zou and Donner (2008), which recovers each variance from its own
+    interval, so that it does not collapse where a proportion is 0 or 1.
+    """
+    parts = [wilson({"x": x, "n": n}, level) for x, n in zip(statistics["x"], statistics["n"], strict=True)]
+    known = [
+        (p, low, high) for p, low, high in parts if p is not None and low is not None and high is not None
+    ]
+    if not known or len(known) < len(parts):
+        return UNDEFINED
+    count = len(known)
+    value = math.fsum(p for p, _, _ in known) / count
+    below = math.hypot(*(p - low for p, low, _ in known)) / count
+    above = math.hypot(*(high - p for p, _, high in known)) / count
+    return value, max(0.0, value - below), min(1.0, value + above)
+
+
 def exact(statistics: Statistics, level: float) -> Estimate:
     """A number that was counted in full and carries no sampling error."""
     del level
@@ -184,6 +204,7 @@ METHODS: dict[str, Callable[[Statistics, float], Estimate]] = {
     "student_t": student_t,
     "largest_difference": largest_difference,
     "larger_of_two": larger_of_two,
+    "mean_of_proportions": mean_of_proportions,
     "exact": exact,
 }
 

@@ -39,18 +39,19 @@ def pgd(
     label and each brought back to within epsilon of the original and into the valid range; we count how many
     rows are still classified correctly. A row counts as fooled as soon as any point on the way fools the
     model, in any restart, and a row broken at one epsilon is broken at every larger one. Rows that were
-    wrong before are not attacked and count as not robust. Every changed input is judged again in a fresh pass.
+    wrong before are not attacked and count as not robust. Every changed input is judged again: it must lie
+    inside epsilon and inside the valid range, and the model must really misclassify it.
 
     It answers: how often can someone who knows the model change its decision by a change no larger than
     epsilon? It is the standard attack, and still an upper bound on robustness: stronger attacks exist. It
     says nothing about accidental changes. The self-checks beside the numbers look for masked gradients,
-    which make a weak model look robust; where one fails, the numbers can support no decision.
+    which make a weak model look robust; where one fails, the numbers can never count as a pass.
 
     Settings: `epsilon` (radii; raw input units for images, standard deviations of a column for tabular data),
     `norm` (linf: every coordinate by at most epsilon; l2: epsilon in total), `steps`, `step_size` (as a share
-    of epsilon; 2.5 / steps unless given), `restarts`, `random_start`, `loss` (cross_entropy or margin), `rows`
-    (how many rows, drawn by the audit's seed; none for all), `scale`, `justification` (why these radii).
-    Source: Madry et al., 2018, arXiv:1706.06083.
+    of epsilon; 2.5 / steps unless given), `restarts`, `random_start`, `loss` (cross_entropy or margin),
+    `rows` (how many rows, drawn by the audit's seed; none for all), `scale` (what epsilon counts),
+    `justification` (why these radii). Source: Madry et al., 2018, arXiv:1706.06083.
     """
     from audit.attack.loop import Pgd
 

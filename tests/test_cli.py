@@ -1,0 +1,199 @@
+"""The command line as a user meets it: real processes, exit codes, one sentence for every mistake."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jsonschema
+import pytest
+
+from audit.judge import judge
+from audit.policy import Limit, Policy, Verdict
+from audit.record import SCHEMA, Finding, Outcome, Planned, Record, write_record
+from audit.stats import proportion
+
+MAIN = "from audit.cli import main; main()"
+COMMANDS = ["demo", "init", "run", "checks", "documents", "judge", "render", "schema"]
+
+
+def call(*arguments, cwd, code=MAIN, **environment):
+    return subprocess.run(
+        [sys.executable, "-P", "-c", code, *map(str, arguments)],
+        cwd=cwd, capture_output=True, text=True, check=False, env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    """A run of which 95 of 100 were right, judged at least .8."""
+    finding = Finding(
+        check="performance.accuracy", version="1", title="Accuracy", status="measured", text="How often.",
+        measures=(proportion("accuracy", 95, 100),),
+    )  # fmt: skip
+    policy = Policy(limits=(Limit(check="performance.accuracy", measure="accuracy", at_least=0.8),))
+    record = Record(
+        schema=SCHEMA, tool={"name": "model-audit", "version": "0"}, run={"id": "x", "seed": 0},
+        environment={}, model={"path": "m.pt2"}, data={"path": "d.csv", "rows": 100}, policy=policy,
+        plan=(Planned(check="performance.accuracy", asked="name"),), findings=(finding,),
+        verdict=Outcome(verdict=Verdict.NOT_JUDGED, exit_code=2),
+    )  # fmt: skip
+    folder = tmp_path / "run"
+    folder.mkdir()
+    write_record(judge(record), folder)
+    return folder
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command, tmp_path):
+    done = call(command, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert f"Example: model-audit {command}" in done.stdout.replace("`", "")
+
+
+def test_help_lists_every_command(tmp_path):
+    done = call("--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert all(command in done.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["checks"], ["checks", "--json"], ["checks", "robustness.pgd"], ["documents"], ["schema"],
+     ["judge", "run"], ["judge", "run", "--json"], ["render", "run"]],
+)  # fmt: skip
+def test_commands_without_a_model_import_no_torch(arguments, run_folder):
+    code = (
+        "import sys, atexit\n"
+        "atexit.register(lambda: print('TORCH' if 'torch' in sys.modules else 'LIGHT', file=sys.stderr))\n"
+    )
+    done = call(*arguments, cwd=run_folder.parent, code=code + MAIN)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.strip().endswith("LIGHT")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["frobnicate"], "No such command"),
+        (["run", "--no-such-option"], "No such option"),
+        (["run", "absent.toml"], "absent.toml does not exist"),
+        (["run", "--resume"], "--resume needs --out"),
+        (["judge", "absent"], "does not exist"),
+        (["judge", "run", "--policy", "absent.toml"], "absent.toml does not exist"),
+        (["render", "run", "--document", "technical-reprot"], "technical-report"),
+        (["checks", "robustness.pdg"], "did you mean 'robustness.pgd'"),
+        (["init", "absent.pt2", "absent.csv"], "absent"),
+        (["render", "run", "--output", "/proc/none/x.html"], "/proc/none/x.html cannot be written"),
+    ],
+)
+def test_a_mistake_is_one_sentence(arguments, words, run_folder):
+    done = call(*arguments, cwd=run_folder.parent)
+    assert done.returncode in (3, 4), done.stdout + done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("model-audit: ")
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    assert "Traceback" in call("run", "absent.toml", "--debug", cwd=tmp_path).stderr
+
+
+CONFIG = '[model]\npath = "m.pt2"\n[data]\npath = "d.csv"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[model", "is not valid TOML"),
+        (CONFIG + "[modle]\n", "'modle' is not a known key; did you mean 'model'?"),
+        (CONFIG.replace("path", "paht", 1), "'model.p"),
+        ('[model]\npath = "m"\n', "'data' is missing"),
+        (CONFIG + '[policy.limits."a.b"]\nx = { at_leest = 1 }\n', "at_leest"),
+        (CONFIG + '[policy.limits."a.b"]\nx = {}\n', "a limit needs at_least or at_most"),
+        (CONFIG + '[policy]\non_inconclusive = "ignore"\n', "'fail', 'warn' or 'pass'"),
+        (CONFIG + '[checks]\nrun = ["robustnes.*"]\n', "matches no installed check"),
+        (
+            CONFIG + '[policy.limits."robustness.pdg"]\nx = { at_least = 1 }\n',
+            "did you mean 'robustness.pgd'",
+        ),
+        (CONFIG + '[checks.settings."robustness.pgd"]\nstep = 3\n', "'step' = 3 is wrong"),
+    ],
+)
+def test_a_wrong_configuration_is_one_sentence_and_code_3(text, words, tmp_path):
+    (tmp_path / "audit.toml").write_text(text)
+    done = call("run", cwd=tmp_path)
+    assert done.returncode == 3
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("asked", "code"), [(0.8, 0), (0.99, 1), (0.94, 2)])
+def test_judge_under_another_policy_gives_its_exit_code(asked, code, run_folder):
+    policy = run_folder.parent / "other.toml"
+    policy.write_text(f'[policy.limits."performance.accuracy"]\naccuracy = {{ at_least = {asked} }}\n')
+    done = call("judge", "run", "--policy", policy, cwd=run_folder.parent)
+    assert done.returncode == code
+    as_json = call("judge", "run", "--policy", policy, "--json", cwd=run_folder.parent)
+    assert as_json.returncode == code
+    assert json.loads(as_json.stdout)["exit_code"] == code
+
+
+def test_judge_writes_the_judged_record_where_asked(run_folder):
+    policy = run_folder.parent / "other.toml"
+    policy.write_text('[policy.limits."performance.accuracy"]\naccuracy = { at_least = 0.99 }\n')
+    before = (run_folder / "record.json").read_bytes()
+    call("judge", "run", "--policy", policy, "--output", "judged/record.json", cwd=run_folder.parent)
+    assert (run_folder / "record.json").read_bytes() == before
+    assert call("judge", "judged", cwd=run_folder.parent).returncode == 1
+
+
+def test_a_policy_file_without_a_policy_is_told(run_folder):
+    (run_folder.parent / "empty.toml").write_text("x = 1\n")
+    done = call("judge", "run", "--policy", "empty.toml", cwd=run_folder.parent)
+    assert done.returncode == 3
+    assert "has no [policy] section" in done.stderr
+
+
+def test_render_writes_the_page_and_says_where(run_folder):
+    done = call("render", "run", cwd=run_folder.parent)
+    assert done.returncode == 0
+    path = run_folder / "reports/technical-report.html"
+    assert done.stdout.strip().endswith("run/reports/technical-report.html")
+    assert "PASS" in path.read_text()
+
+
+def test_the_schema_command_prints_what_validates_a_record(run_folder):
+    schema = json.loads(call("schema", cwd=run_folder).stdout)
+    jsonschema.validate(json.loads((run_folder / "record.json").read_text()), schema)
+
+
+def test_checks_as_json_carry_settings_and_text(tmp_path):
+    facts = json.loads(call("checks", "--json", cwd=tmp_path).stdout)
+    pgd = next(fact for fact in facts if fact["name"] == "robustness.pgd")
+    assert "epsilon" in pgd["settings"]
+    assert pgd["text"]
+
+
+def test_plain_lines_where_nobody_watches(run_folder):
+    done = call("judge", "run", cwd=run_folder.parent, COLUMNS="40")
+    assert "\x1b" not in done.stdout
+    line = next(line for line in done.stdout.splitlines() if "accuracy at least 0.8" in line)
+    assert "performance.accuracy" in line
+    assert "PASS" in line
+
+
+def test_a_closed_pipe_is_no_traceback(tmp_path):
+    command = f"{sys.executable} -P -c '{MAIN}' schema | head -c 10"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert "Traceback" not in done.stderr
+
+
+def test_a_users_own_audit_folder_does_not_get_in_the_way(tmp_path):
+    for name in ("audit", "reports", "templates"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('theirs')\n")
+    script = os.path.join(os.path.dirname(sys.executable), "model-audit")  # noqa: PTH118, PTH120
+    done = subprocess.run([script, "documents"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "technical-report" in done.stdout
