@@ -19,11 +19,13 @@ from audit.stats import mean, proportion
 if TYPE_CHECKING:
     from audit.dataset import Dataset
     from audit.model import Model, log_odds
+    from audit.products.predictions import Predictions
     from audit.run import audit, load_data, load_model
 
 _LATE = {
     "Dataset": "audit.dataset",
     "Model": "audit.model",
+    "Predictions": "audit.products.predictions",
     "log_odds": "audit.model",
     "audit": "audit.run",
     "load_data": "audit.run",
@@ -57,6 +59,7 @@ __all__ = [
     "NotApplicable",
     "NotEvaluable",
     "Policy",
+    "Predictions",
     "Record",
     "Table",
     "Verdict",

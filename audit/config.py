@@ -52,6 +52,12 @@ class FeatureSection(_Section):
     range: tuple[float, float] | None = None
     immutable: bool = False
 
+    @model_validator(mode="after")
+    def _runs_upwards(self) -> "FeatureSection":
+        if self.range is not None and not self.range[0] <= self.range[1]:
+            raise ValueError(f"range {list(self.range)} must run from the smallest value to the largest")
+        return self
+
 
 class DataSection(_Section):
     """`[data]`: the file of inputs and labels. Paths are relative to audit.toml."""

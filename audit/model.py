@@ -6,12 +6,14 @@ check needs to know which kind it was. `log_odds` is the same quantity for every
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from audit.dataset import Floats
 
@@ -19,6 +21,9 @@ OutputKind = Literal[
     "logits", "log_probabilities", "probabilities", "single_logit", "single_probability", "labels", "values"
 ]
 _SMALLEST_BATCH = 1
+_BATCHES = (16, 8192)
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_BUDGET = {"cpu": 32 * 2**20, "mps": 256 * 2**20, "cuda": 2 * 2**30}
 
 
 @dataclass
@@ -29,6 +34,15 @@ class Passes:
     backward: int = 0
     batch: int = 256
     halvings: int = 0
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One question of the pre-flight, whether the model passed it, and what was seen."""
+
+    name: str
+    passed: bool
+    detail: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +67,7 @@ class Model:
         fingerprint: sha256 of the model file.
         source: file name, size, format, factory, for the record.
         passes: the counter.
+        preflight: what the pre-flight asked and saw; empty before it.
     """
 
     module: nn.Module
@@ -72,6 +87,7 @@ class Model:
     fingerprint: str = ""
     source: dict[str, Any] = field(default_factory=dict)
     passes: Passes = field(default_factory=Passes)
+    preflight: tuple[Probe, ...] = ()
 
     def tensor(self, rows: Floats) -> Tensor:
         """A copy of raw input rows on the model's device, float32; a network may write into its input."""
@@ -82,15 +98,13 @@ class Model:
         self.passes.forward += len(inputs)
         if self.mean:
             shape = (1, -1, *([1] * (inputs.ndim - 2)))
-            inputs = (inputs - inputs.new_tensor(self.mean).view(shape)) / inputs.new_tensor(self.std).view(
-                shape
-            )
-        outputs = self.module(inputs)
-        return outputs if isinstance(outputs, Tensor) else first_tensor(outputs)
+            mean, std = (inputs.new_tensor(values).view(shape) for values in (self.mean, self.std))
+            inputs = (inputs - mean) / std
+        return first_tensor(self.module(inputs))
 
     def scores(self, inputs: Tensor) -> Tensor:
         """[N, C] scores whose softmax is the model's probability of each class."""
-        return as_scores(self.raw(inputs), self.output)
+        return as_scores(self.raw(inputs), self.output, len(self.classes))
 
     def input_gradient(self, inputs: Tensor, objective: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """The gradient of a per-row objective with respect to the inputs, and the scores.
@@ -111,23 +125,13 @@ class Model:
         self.passes.backward += len(inputs)
         return gradient, scores.detach()
 
-    def batches(self, total: int, rows_each: int = 1) -> Iterator[slice]:
-        """Slices of at most a batch that cover `total` items, each costing `rows_each` model rows.
-
-        The size is read anew for each slice, so that a halving takes effect at once.
-        """
-        start = 0
-        while start < total:
-            stop = min(total, start + max(1, self.passes.batch // rows_each))
-            yield slice(start, stop)
-            start = stop
-
     def in_batches(
         self, work: Callable[[slice], tuple[Tensor, ...]], total: int, rows_each: int = 1
     ) -> tuple[Tensor, ...]:
         """Run `work` over slices of `total` items and join its tensors along the first axis.
 
-        When the device runs out of memory the batch is halved and the same slice is tried again.
+        When the device runs out of memory the batch is halved and the same slice is tried again; a slice
+        of one item that does not fit raises what the device raised.
 
         Args:
             work: takes a slice, returns tensors whose first axis is that slice.
@@ -140,8 +144,8 @@ class Model:
             stop = min(total, start + max(1, self.passes.batch // rows_each))
             try:
                 parts.append(work(slice(start, stop)))
-            except torch.OutOfMemoryError:
-                if self.passes.batch <= _SMALLEST_BATCH:
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error) or stop - start <= _SMALLEST_BATCH:
                     raise
                 self._halve()
                 continue
@@ -165,21 +169,39 @@ class Model:
 
 
 def first_tensor(outputs: Any) -> Tensor:
-    """The first tensor of a tuple, list or dict that a network returned."""
-    values = outputs.values() if isinstance(outputs, dict) else outputs
-    return next(value for value in values if isinstance(value, Tensor))
+    """The tensor a network returned: itself, the `logits` of a mapping, or the first of a collection.
+
+    Raises:
+        TypeError: what was returned holds no tensor.
+    """
+    if isinstance(outputs, Tensor):
+        return outputs
+    if isinstance(outputs, Mapping):
+        outputs = [outputs["logits"]] if "logits" in outputs else list(outputs.values())
+    if isinstance(outputs, list | tuple):
+        for value in outputs:
+            if isinstance(value, Tensor):
+                return value
+    raise TypeError(f"the network returned a {type(outputs).__name__} that holds no tensor")
 
 
-def as_scores(outputs: Tensor, kind: OutputKind) -> Tensor:
+def as_scores(outputs: Tensor, kind: OutputKind, classes: int = 0) -> Tensor:
     """[N, C] scores whose softmax gives the probabilities that `outputs` of this kind mean.
 
     Probabilities are clamped at the smallest normal float before the logarithm. One column becomes two:
-    class 0 and class 1.
+    class 0 and class 1. A label becomes probability 1 of its class and 0 of the others.
+
+    Args:
+        outputs: [N, C], or [N] or [N, 1] for one column and for labels.
+        kind: what they are.
+        classes: number of classes; labels cannot be told apart without it.
     """
     smallest = torch.finfo(torch.float32).tiny
     match kind:
-        case "logits" | "log_probabilities" | "values":
-            return outputs
+        case "logits" | "values":
+            return outputs.reshape(len(outputs), -1)
+        case "log_probabilities":
+            return outputs.clamp_min(torch.finfo(outputs.dtype).min)
         case "probabilities":
             return outputs.clamp_min(smallest).log()
         case "single_logit":
@@ -187,9 +209,10 @@ def as_scores(outputs: Tensor, kind: OutputKind) -> Tensor:
             return torch.stack([torch.zeros_like(column), column], dim=1)
         case "single_probability":
             column = outputs.reshape(len(outputs))
-            return torch.stack([(1 - column), column], dim=1).clamp_min(smallest).log()
+            return torch.stack([1 - column, column], dim=1).clamp_min(smallest).log()
         case "labels":
-            raise TypeError("a model that puts out labels has no scores; its loader wraps it")
+            chosen = nn.functional.one_hot(outputs.reshape(len(outputs)).long(), classes)
+            return chosen.float().clamp_min(smallest).log()
 
 
 def log_odds(scores: Tensor, classes: Tensor) -> Tensor:
@@ -203,18 +226,72 @@ def log_odds(scores: Tensor, classes: Tensor) -> Tensor:
     return chosen - others.logsumexp(dim=1)
 
 
+def measured_batch(model: Model, rows: Tensor) -> int:
+    """A batch size that keeps the activations of one batch within 32 MiB (2 GiB on CUDA).
+
+    Counted, not timed, so that two runs of one model give the same record: the bytes that every operator
+    puts out for two rows, views left out.
+
+    Args:
+        model: the model.
+        rows: [N, ...] raw input rows, at least one.
+
+    Returns:
+        A power of two from 16 to 8192.
+    """
+    pair = rows[:2] if len(rows) > 1 else torch.cat([rows, rows])
+    counter = _Bytes()  # type: ignore[no-untyped-call]
+    # A fused TorchScript kernel would hide its inner results, and fusion starts after some calls.
+    unfused = torch.jit.optimized_execution(False)  # type: ignore[attr-defined]
+    with torch.no_grad(), unfused, counter:
+        outputs = model.raw(pair)
+    seen = max(counter.total, _size(pair) + _size(outputs))
+    fits = _BUDGET[model.device.type] // max(1, seen // 2)
+    low, high = _BATCHES
+    return min(high, max(low, 1 << max(0, fits.bit_length() - 1)))
+
+
+class _Bytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sums the bytes of what operators put out; a view of an input costs nothing."""
+
+    total = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        outputs = func(*args, **(kwargs or {}))
+        given = {leaf.untyped_storage().data_ptr() for leaf in _tensors((args, kwargs))}
+        self.total += sum(
+            _size(leaf) for leaf in _tensors(outputs) if leaf.untyped_storage().data_ptr() not in given
+        )
+        return outputs
+
+
+def _tensors(values: Any) -> Iterable[Tensor]:
+    return (leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor))
+
+
+def _size(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """The CPU allocator raises a plain RuntimeError that is known by its text alone."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
 def state_hash(module: nn.Module) -> str:
     """sha256 over everything a check might leave changed: parameters, buffers, gradients, mode, hooks."""
     digest = hashlib.sha256()
-    for name, tensor in sorted([*module.named_parameters(), *module.named_buffers()]):
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    for name, tensor in sorted(tensors, key=lambda pair: pair[0]):
         digest.update(name.encode())
         digest.update(_bytes(tensor))
         digest.update(str(tensor.requires_grad).encode())
         digest.update(b"none" if tensor.grad is None else _bytes(tensor.grad))
     for name, part in module.named_modules():
-        hooks = len(getattr(part, "_forward_hooks", ())), len(getattr(part, "_forward_pre_hooks", ()))
-        back = len(getattr(part, "_backward_hooks", ())), len(getattr(part, "_backward_pre_hooks", ()))
-        digest.update(f"{name} {part.training} {hooks} {back}".encode())
+        hooks = [len(getattr(part, kind, ())) for kind in _HOOKS]
+        digest.update(f"{name} {part.training} {hooks}".encode())
     return digest.hexdigest()
 
 

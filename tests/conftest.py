@@ -1,3 +1,7 @@
+"""Shared by all tests: where the real data is, and the demo made once."""
+
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,3 +14,14 @@ def shared_data():
     if not folder.is_dir():
         pytest.skip(f"real data is absent: {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def demo_folder(tmp_path_factory):
+    """The demo, made once by the command that a newcomer types."""
+    folder = tmp_path_factory.mktemp("newcomer")
+    command = [Path(sys.executable).with_name("model-audit"), "demo", "demo"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert str(folder / "demo" / "index.html") in done.stdout
+    return folder / "demo"

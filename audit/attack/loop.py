@@ -187,7 +187,7 @@ def _write(walk: _Walk) -> None:
 
 def unusable(gradient: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
     """[n], [n] whether each row's gradient is zero wherever it may move, or holds a non-finite value."""
-    felt = (gradient * (unit > 0)).flatten(1)
+    felt = torch.where(unit > 0, gradient, 0).flatten(1)
     return (felt == 0).all(dim=1), ~felt.isfinite().all(dim=1)
 
 

@@ -163,6 +163,8 @@ def coalition_values(
         output: which number is explained.
     """
     count = len(masks)
+    if not count:
+        return np.zeros((len(rows), 0))
     kept = torch.from_numpy(masks).to(rows.device)
 
     def work(part: slice) -> tuple[Tensor]:

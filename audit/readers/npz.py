@@ -25,14 +25,15 @@ def read(path: Path, section: DataSection) -> Raw:
         LoadError: the file is not `.npz`, an array is absent, pickled, or of another length than the inputs.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise LoadError(f"{path} holds one array, not an archive of them; save it by np.savez.")
-            return _collect(path, section, archive)
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if isinstance(archive, np.lib.npyio.NpzFile):
+                return _collect(path, section, archive)
     except (OSError, zipfile.BadZipFile, EOFError) as error:
         raise LoadError(f"{path} is not a readable .npz file: {error}.") from None
     except ValueError as error:
         raise LoadError(f"{path} is not an .npz file of plain arrays: {error}.") from None
+    raise LoadError(f"{path} holds one array, not an archive of them; save it by np.savez.")
 
 
 def _collect(path: Path, section: DataSection, archive: Any) -> Raw:

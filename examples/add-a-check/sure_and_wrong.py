@@ -1,10 +1,10 @@
 """How often is the model sure of itself and wrong?"""
 
-from audit import Evidence, check, proportion
+from audit import Evidence, Predictions, check, proportion
 
 
 @check("reliability.sure_and_wrong")
-def sure_and_wrong(data, predictions, *, sure: float = 0.9) -> Evidence:
+def sure_and_wrong(predictions: Predictions, *, sure: float = 0.9) -> Evidence:
     """Sure and wrong.
 
     The share of answers that are wrong although the model gave them at least the probability `sure`. A

@@ -124,7 +124,7 @@ def _counts(result: AttackResult) -> Table:
             "gradient not finite",
         ),
         rows=rows,
-        note="Rows already wrong are not attacked and count as not robust. Every fooled row was judged again: "
+        note="Rows already wrong are not attacked and count as not robust. Each fooled row was judged again: "
         "it is inside epsilon, inside the valid range and misclassified in a fresh pass.",
     )
 

@@ -1,0 +1,82 @@
+"""The user's features find their columns, and cells and superpixels cover an image once."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audit.dataset import Dataset, Feature
+from audit.explain.features import (
+    cell_names,
+    grid_cells,
+    layout,
+    spread_over_pixels,
+    sum_by_owner,
+    superpixels,
+)
+
+
+def dataset(inputs, modality, features=()):
+    labels = np.zeros(len(inputs), dtype=np.int64)
+    return Dataset(inputs=inputs, labels=labels, modality=modality, classes=("a", "b"), features=features)
+
+
+def test_one_hot_columns_belong_to_one_feature():
+    features = (
+        Feature(name="job", kind="categorical", columns=(0, 2), categories=("x", "y")),
+        Feature(name="age", columns=(1,)),
+    )
+    found = layout(dataset(np.zeros((3, 3), dtype=np.float32), "tabular", features))
+    assert found.names == ("job", "age")
+    assert found.owner.tolist() == [0, 1, 0]
+
+
+def test_columns_without_a_description_are_features_of_their_own():
+    found = layout(dataset(np.zeros((3, 2), dtype=np.float32), "tabular"))
+    assert found.names == ("column 1", "column 2")
+    assert found.owner.tolist() == [0, 1]
+
+
+def test_an_image_is_cut_into_cells_for_all_channels_together():
+    found = layout(dataset(np.zeros((2, 3, 8, 8), dtype=np.float32), "image"), grid=2)
+    assert found.names == ("row 1, column 1", "row 1, column 2", "row 2, column 1", "row 2, column 2")
+    assert found.owner.shape == (1, 8, 8)
+    assert found.owner[0, 0, 0] == 0
+    assert found.owner[0, 0, 7] == 1
+    assert found.owner[0, 7, 0] == 2
+
+
+@given(grid=st.integers(1, 9), height=st.integers(1, 12), width=st.integers(1, 12))
+def test_every_cell_has_a_name_and_about_the_same_size(grid, height, width):
+    cells = grid_cells(grid, height, width)
+    sizes = np.bincount(cells.reshape(-1))
+    assert len(sizes) == len(cell_names(grid, height, width)) == min(grid, height) * min(grid, width)
+    assert sizes.min() > 0
+    rows = np.bincount(cells[:, 0])
+    assert rows[rows > 0].max() - rows[rows > 0].min() <= 1
+
+
+def test_sums_over_owners_are_those_of_a_loop():
+    values = np.random.default_rng(0).normal(size=(4, 3, 5))
+    owner = np.random.default_rng(1).integers(0, 4, size=(3, 5))
+    slow = [[row[owner == feature].sum() for feature in range(4)] for row in values]
+    assert sum_by_owner(values, owner, 4) == pytest.approx(np.array(slow))
+
+
+def test_a_segment_shares_its_value_out_over_its_pixels():
+    segments = np.array([[[0, 0, 1]], [[0, 1, 1]]])
+    found = spread_over_pixels(np.array([[4.0, 3.0], [4.0, 3.0]]), segments)
+    assert found.tolist() == [[[2.0, 2.0, 3.0]], [[4.0, 1.5, 1.5]]]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_superpixels_follow_the_image(channels):
+    images = np.zeros((2, channels, 16, 16), dtype=np.float32)
+    images[0, :, :, 8:] = 1.0
+    images[1, :, 8:, :] = 1.0
+    found = superpixels(images, 4)
+    assert found.shape == (2, 16, 16)
+    for labels, image in zip(found, images, strict=True):
+        assert labels.min() == 0
+        assert set(np.unique(labels)) == set(range(labels.max() + 1))
+        assert not set(labels[image[0] == 0]) & set(labels[image[0] == 1])

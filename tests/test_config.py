@@ -1,0 +1,87 @@
+from pathlib import Path
+
+import pytest
+
+from audit.config import DataSection, read_config, read_policy
+from audit.errors import ConfigError
+
+LEAST = '[model]\npath = "m.pt2"\n[data]\npath = "d.csv"\ntarget = "y"\n'
+
+
+def written(folder, text):
+    path = folder / "audit.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_least_file_is_filled_with_defaults(tmp_path):
+    config = read_config(written(tmp_path, LEAST))
+    assert config.data == DataSection(path=Path("d.csv"), target="y")
+    assert config.checks.run == ("*",)
+    assert config.policy.on_inconclusive == "fail"
+    assert config.beside(config.data.path) == tmp_path / "d.csv"
+    assert {"?", "N/A", ""} <= {*config.data.missing}
+
+
+def test_the_data_section_takes_what_its_users_write(tmp_path):
+    text = LEAST + (
+        'sensitive = ["sex"]\nwhere = { split = "test", fold = 3 }\nlabel_map = { "-1" = "no", "1" = "yes" }\n'
+        '[data.features."hours per week"]\nkind = "ordinal"\nrange = [1, 99]\n'
+        '[data.features.race]\nkind = "categorical"\ncolumns = ["race_a", "race_b"]\nimmutable = true\n'
+    )
+    data = read_config(written(tmp_path, text)).data
+    assert data.where == {"split": "test", "fold": 3}
+    assert data.label_map == {"-1": "no", "1": "yes"}
+    assert data.features["hours per week"].range == (1, 99)
+    assert data.features["race"].immutable
+    assert data.features["race"].columns == ("race_a", "race_b")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (LEAST + "sensitiv = []\n", r"'data\.sensitiv' is not a known key; did you mean 'sensitive'"),
+        (LEAST + "rows = 0\n", r"'data\.rows' = 0 is wrong"),
+        (LEAST + 'layout = "HWC"\n', r"'data\.layout' = 'HWC' is wrong"),
+        (LEAST + '[data.features.x]\nkind = "word"\n', r"'data\.features\.x\.kind' = 'word' is wrong"),
+        (LEAST + "[data.features.x]\nrange = [1]\n", r"data\.features\.x\.range"),
+        ('[model]\npath = "m"\n[data]\n', r"'data\.path' is missing"),
+        ('[model]\npath = "m"\n', r"'data' is missing"),
+        ("[model", "not valid TOML"),
+    ],
+)
+def test_a_wrong_key_or_value_gets_one_sentence(tmp_path, text, complaint):
+    with pytest.raises(ConfigError, match=complaint) as caught:
+        read_config(written(tmp_path, text))
+    assert "audit.toml" in str(caught.value)
+    assert caught.value.exit_code == 3
+
+
+def test_a_range_runs_upwards(tmp_path):
+    text = LEAST + "[data.features.x]\nrange = [5, 1]\n"
+    with pytest.raises(ConfigError, match=r"data\.features\.x.*5.*1"):
+        read_config(written(tmp_path, text))
+
+
+def test_a_file_that_is_absent_or_not_text(tmp_path):
+    with pytest.raises(ConfigError, match="does not exist; `model-audit init"):
+        read_config(tmp_path / "audit.toml")
+    (tmp_path / "audit.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_config(tmp_path / "audit.toml")
+
+
+def test_a_policy_is_read_from_a_file_of_its_own(tmp_path):
+    path = written(
+        tmp_path, '[policy.limits."a.b"]\nx = [{ at_least = 0.5 }, { at_most = 0.9, group = "each" }]\n'
+    )
+    first, second = read_policy(path).limits
+    assert (first.check, first.measure, first.at_least, first.at_most) == ("a.b", "x", 0.5, None)
+    assert second.group == "each"
+
+
+def test_a_policy_that_asks_nothing_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="no \\[policy\\] section"):
+        read_policy(written(tmp_path, LEAST))
+    with pytest.raises(ConfigError, match="needs at_least or at_most"):
+        read_policy(written(tmp_path, '[policy.limits."a.b"]\nx = { }\n'))

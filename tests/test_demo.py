@@ -1,0 +1,87 @@
+"""The demo finds what was planted, and nothing where nothing was."""
+
+import numpy as np
+import pytest
+
+from audit.config import read_config
+from audit.demo import applicants, make_credit, make_demo
+from audit.errors import ConfigError
+from audit.policy import Verdict
+from audit.record import read_record
+from audit.supervisor import run
+from audit.terminal import console
+
+
+@pytest.fixture(scope="module")
+def credit(demo_folder):
+    return read_record(demo_folder / "credit" / "run")
+
+
+@pytest.fixture(scope="module")
+def digits(demo_folder):
+    return read_record(demo_folder / "digits" / "run")
+
+
+def verdicts(record, check, measure):
+    (finding,) = [f for f in record.findings if f.check == check]
+    return {tuple(j.group.values()): j.verdict for j in finding.verdicts if j.measure == measure}
+
+
+def test_every_planned_check_of_both_models_was_measured(credit, digits):
+    for record in (credit, digits):
+        unmeasured = {f.check: f.reason for f in record.findings if f.status != "measured"}
+        assert unmeasured == {}
+        assert record.verdict.measured == record.verdict.planned
+
+
+def test_the_planted_injustice_is_found_by_name(credit):
+    found = verdicts(credit, "fairness.groups", "selection_rate_ratio")
+    assert found["newcomer",] is Verdict.FAIL
+    assert credit.verdict.exit_code == 1
+
+
+def test_women_and_men_whom_nobody_wronged_pass(credit):
+    found = verdicts(credit, "fairness.groups", "selection_rate_ratio")
+    assert {found.get(("Female",)), found.get(("Male",))} == {Verdict.PASS, None}
+
+
+def test_a_model_without_the_plant_is_not_flagged(tmp_path):
+    make_credit(tmp_path, penalty=0.0)
+    text = (tmp_path / "audit.toml").read_text()
+    only = (
+        text[: text.index("[checks]")] + '[checks]\nrun = ["fairness.*"]\n[policy.limits."fairness.groups"]\n'
+    )
+    (tmp_path / "audit.toml").write_text(only + "selection_rate_ratio = { at_least = 0.8 }\n")
+    record = run(read_config(tmp_path / "audit.toml"), tmp_path / "audit.toml", tmp_path / "run")
+    assert Verdict.FAIL not in verdicts(record, "fairness.groups", "selection_rate_ratio").values()
+
+
+def test_the_plant_is_in_the_decisions_and_not_in_the_merit():
+    wronged, fair = applicants(20_000, seed=1), applicants(20_000, seed=1, penalty=0.0)
+    assert np.array_equal(wronged.inputs, fair.inputs)
+    newcomer = np.array([item == "newcomer" for item in wronged.origin])
+    assert fair.granted[newcomer].mean() == pytest.approx(fair.granted[~newcomer].mean(), abs=0.02)
+    assert wronged.granted[newcomer].mean() < 0.6 * wronged.granted[~newcomer].mean()
+
+
+def test_district_gives_the_origin_away():
+    people = applicants(20_000, seed=1)
+    newcomer = np.array([item == "newcomer" for item in people.origin])
+    guessed = people.inputs[:, 4] >= 2
+    assert (guessed == newcomer).mean() > 0.8
+
+
+def test_the_pages_are_written_and_linked(demo_folder):
+    index = (demo_folder / "index.html").read_text()
+    for name in ("credit", "digits"):
+        href = f"{name}/run/reports/technical-report.html"
+        assert f'href="{href}"' in index
+        assert (demo_folder / href).stat().st_size > 20_000
+
+
+def test_a_folder_of_the_users_is_not_deleted(tmp_path):
+    (tmp_path / "credit").mkdir()
+    (tmp_path / "credit" / "thesis.txt").write_text("years of work")
+    with pytest.raises(ConfigError, match="is not a demo of this tool"):
+        make_demo(tmp_path, console())
+    assert (tmp_path / "credit" / "thesis.txt").exists()

@@ -1,0 +1,149 @@
+"""Real weights and real data, end to end through the command line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from audit.record import read_record
+
+ROOT = Path(__file__).parent.parent
+SCRIPT = Path(sys.executable).with_name("model-audit")
+NETWORKS = Path(__file__).parent / "networks.py"
+
+
+def model_audit(*arguments, cwd, codes):
+    done = subprocess.run(
+        [SCRIPT, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False
+    )
+    assert done.returncode in codes, done.stdout + done.stderr
+    return done
+
+
+def value(record, check, name, group=None, **settings):
+    (finding,) = [f for f in record.findings if f.check == check]
+    found = [
+        m for m in finding.measures
+        if m.name == name and dict(m.group) == (group or {})
+        and all(np.isclose(m.settings[k], v) for k, v in settings.items())
+    ]  # fmt: skip
+    assert len(found) == 1, (check, name, group, settings)
+    return found[0].value
+
+
+@pytest.fixture(scope="module")
+def adult(shared_data, tmp_path_factory):
+    """The example, run as its text says: train, save, audit the 16,281 test rows."""
+    folder = tmp_path_factory.mktemp("adult")
+    script = ROOT / "examples" / "adult" / "train.py"
+    command = [sys.executable, script, shared_data / "adult" / "adult.csv", folder]
+    subprocess.run(command, check=True, capture_output=True)
+    model_audit("run", folder / "audit.toml", "--out", folder / "run", cwd=folder, codes=(1, 2))
+    return folder
+
+
+def test_adult_rates_equal_a_direct_computation(adult, shared_data):
+    import skops.io
+    import torch
+
+    record = read_record(adult / "run")
+    assert record.data["rows"] == 16_281
+    table = pd.read_csv(shared_data / "adult" / "adult.csv", keep_default_na=False)
+    test = table[table["split"] == "test"]
+    encoded = skops.io.load(adult / "encoder.skops", trusted=[]).transform(test)
+    network = torch.export.load(adult / "model.pt2").module()
+    with torch.no_grad():
+        selected = network(torch.tensor(encoded, dtype=torch.float32)).argmax(dim=1).numpy() == 1
+    direct = pd.DataFrame({"sex": test["sex"], "race": test["race"], "selected": selected})
+    for feature in ("sex", "race"):
+        for group, rate in direct.groupby(feature)["selected"].mean().items():
+            found = value(record, "fairness.groups", "selection_rate", {feature: group})
+            assert found == pytest.approx(rate, abs=1e-12)
+    for (sex, race), rate in direct.groupby(["sex", "race"])["selected"].mean().items():
+        found = value(record, "fairness.groups", "selection_rate", {"sex": sex, "race": race})
+        assert found == pytest.approx(rate, abs=1e-12)
+
+
+def test_adult_every_pillar_was_measured_and_women_fail_four_fifths(adult):
+    record = read_record(adult / "run")
+    assert {f.check: f.reason for f in record.findings if f.status != "measured"} == {}
+    (fairness,) = [f for f in record.findings if f.check == "fairness.groups"]
+    women = [j for j in fairness.verdicts if dict(j.group) == {"sex": "Female"}]
+    assert [j.verdict.value for j in women] == ["FAIL"]
+    assert 0.83 < value(record, "performance.accuracy", "accuracy") < 0.87
+
+
+CIFAR = """
+[model]
+path = "{data}/cifar10/resnet20.th"
+factory = "networks:resnet20"
+classes = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+input_range = [0.0, 1.0]
+normalize = {{ mean = [0.485, 0.456, 0.406], std = [0.229, 0.224, 0.225] }}
+[data]
+path = "{data}/cifar10/test_2000.npz"
+[checks]
+run = ["performance.accuracy", "interpretability.saliency", "interpretability.lime", "interpretability.shap",
+       "robustness.fgsm", "robustness.pgd"]
+[checks.settings."robustness.fgsm"]
+epsilon = [0.00784, 0.0314]
+rows = 200
+[checks.settings."robustness.pgd"]
+epsilon = [0.00784, 0.0314]
+rows = 200
+[policy.limits."performance.accuracy"]
+accuracy = {{ at_least = 0.75 }}
+"""
+
+
+def test_cifar_resnet20(shared_data, tmp_path):
+    (tmp_path / "networks.py").write_text(NETWORKS.read_text())
+    (tmp_path / "audit.toml").write_text(CIFAR.format(data=shared_data.as_posix()))
+    model_audit("run", "audit.toml", "--out", "run", cwd=tmp_path, codes=(0,))
+    record = read_record(tmp_path / "run")
+    assert {f.check: f.reason for f in record.findings if f.status != "measured"} == {}
+    assert value(record, "performance.accuracy", "accuracy") == pytest.approx(0.803, abs=0.002)
+    clean = value(record, "robustness.pgd", "clean_accuracy")
+    small, large = (value(record, "robustness.pgd", "robust_accuracy", epsilon=e) for e in (0.00784, 0.0314))
+    assert clean > small > large
+    assert large < 0.05
+    assert value(record, "robustness.fgsm", "robust_accuracy", epsilon=0.0314) >= large
+    assert record.model["loader"] == "state_dict"
+    assert record.model["trust"] is False
+    page = (tmp_path / "run" / "reports" / "technical-report.html").read_text()
+    assert page.count("data:image/png;base64,") >= 3
+
+
+LENET = """
+[model]
+path = "{data}/mnist/lenet.pth"
+factory = "networks:{factory}"
+classes = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]
+input_range = [0.0, 1.0]
+[data]
+path = "{data}/mnist/mnist_test.npz"
+[checks]
+run = ["robustness.fgsm"]
+[checks.settings."robustness.fgsm"]
+epsilon = [0.05, 0.1, 0.15, 0.2, 0.25, 0.3]
+rows = 10000
+"""
+PUBLISHED = {0.05: 0.9296, 0.1: 0.8333, 0.15: 0.6610, 0.2: 0.4345, 0.25: 0.2268, 0.3: 0.0837}
+
+
+def test_mnist_lenet_reproduces_the_published_fgsm_curve(shared_data, tmp_path):
+    """Its outputs are log-probabilities; taken for logits by accident, the curve would be another."""
+    (tmp_path / "networks.py").write_text(NETWORKS.read_text())
+    (tmp_path / "audit.toml").write_text(LENET.format(data=shared_data.as_posix(), factory="lenet"))
+    done = model_audit("run", "audit.toml", "--out", "run", "--json", cwd=tmp_path, codes=(2,))
+    assert json.loads(done.stdout)["verdict"] == "NOT_JUDGED"
+    record = read_record(tmp_path / "run")
+    assert record.model["output"] == "log_probabilities"
+    assert value(record, "robustness.fgsm", "clean_accuracy") == pytest.approx(0.9761, abs=0.002)
+    for epsilon, published in PUBLISHED.items():
+        found = value(record, "robustness.fgsm", "robust_accuracy", epsilon=epsilon)
+        assert found == pytest.approx(published, abs=0.002)
