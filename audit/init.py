@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from audit.model import Model
 
 _TARGETS = (
-    "label", "target", "class", "class_label", "y", "outcome", "income", "decision", "default", "approved",
-    "granted", "credit_risk", "risk", "two_year_recid", "diagnosis",
+    "label", "labels", "target", "class", "class_label", "y", "outcome", "decision", "two_year_recid",
+    "diagnosis", "approved", "granted", "credit_risk", "default", "risk", "income",
 )  # fmt: skip
 _SPLITS = ("split", "fold", "partition", "subset")
 _PROTECTED = frozenset({
@@ -33,6 +33,8 @@ _PROTECTED = frozenset({
 _FIXED = _PROTECTED | {"age", "birth_year", "year_of_birth"}
 _MOST_FEATURES = 80
 _MOST_STEPS = 20
+_MOST_CLASSES = 100
+_MOST_GROUPS = 100
 _PREFLIGHT_ROWS = 64
 _WORDS = {
     "safetensors": "safetensors: weights alone",
@@ -184,7 +186,7 @@ def _guess_data(
     arrays = reader in {"npz", "images"}
     _, raw = read_raw(DataSection(path=whole, target=target if arrays else target or ""))
     columns = _array_names(whole) if reader == "npz" else [str(name) for name in raw.table.columns]
-    chosen = target or (raw.target if arrays else _guess_target(columns))
+    chosen = target or (raw.target if arrays else _guess_target(raw, columns))
     return DataSection(
         path=Path(os.path.relpath(whole, folder)),
         target=chosen,
@@ -204,9 +206,12 @@ def _plain(name: str) -> str:
     return re.sub(r"[\s\-.]+", "_", name.strip().lower())
 
 
-def _guess_target(columns: Sequence[str]) -> str:
+def _guess_target(raw: Raw, columns: Sequence[str]) -> str:
+    """A column that is called like labels and holds few different values; else the last."""
     by_name = {_plain(name): name for name in columns if _plain(name) not in _SPLITS}
-    return next((by_name[word] for word in _TARGETS if word in by_name), (*columns, *by_name.values())[-1])
+    called = (by_name[word] for word in _TARGETS if word in by_name)
+    found = (name for name in called if len(coded(raw.table[name])[1]) <= _MOST_CLASSES)
+    return next(found, (*columns, *by_name.values())[-1])
 
 
 def _guess_sensitive(raw: Raw, columns: Sequence[str], target: str) -> tuple[str, ...]:
@@ -217,7 +222,7 @@ def _guess_sensitive(raw: Raw, columns: Sequence[str], target: str) -> tuple[str
 
 def _few_groups(raw: Raw, name: str) -> bool:
     _, texts = coded(raw.table[name])
-    return 1 < len(texts) <= _MOST_STEPS * 5
+    return 1 < len(texts) <= _MOST_GROUPS
 
 
 def _guess_where(raw: Raw) -> dict[str, Scalar]:

@@ -29,6 +29,7 @@ _SMALL_TILE = 128
 _SIDES = (192, 128, 96, 64)
 _ARTIFACT_BYTES = 256 * 2**20
 _COLOUR_AXES = 3
+_SRGB_LINEAR = 0.0031308
 
 
 @dataclass(frozen=True)
@@ -286,7 +287,7 @@ def curve_of(data: Mapping[str, Any]) -> Curve:
         raise LoadError("The figure holds no point with a value, so it is not drawn.")
     x = scale_over([Span(value=row[0]) for _, rows in shown for row in rows])
     y = scale_over([Span(value=row[1], low=row[2], high=row[3]) for _, rows in shown for row in rows])
-    if 0 <= y.low and y.high <= 1:
+    if y.low >= 0 and y.high <= 1:
         y = Scale(0.0, 1.0, nice_ticks(0, 1, 4))
     lowest = min(row[0] for _, rows in shown for row in rows)
     highest = max(row[0] for _, rows in shown for row in rows)
@@ -541,7 +542,7 @@ def _srgb(lab: "npt.NDArray[Any]") -> "npt.NDArray[Any]":
     ])  # fmt: skip
     linear = np.clip((lab @ to_lms.T) ** 3 @ to_rgb.T, 0, 1)
     curved: npt.NDArray[Any] = np.where(
-        linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055
+        linear <= _SRGB_LINEAR, 12.92 * linear, 1.055 * np.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055
     )
     return curved
 

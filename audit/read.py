@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -246,6 +247,8 @@ def label_codes(
     markers = {*section.missing} - {*classes}
     absent = [text.strip() in markers and text not in section.label_map for text in texts]
     _refuse_labels(raw, np.array([*absent, True])[codes], "is missing; fill it or leave the row out")
+    if not classes and all(re.fullmatch(r"-?\d+", _whole(text)) for text in named):
+        named = [_whole(text) for text in named]
     names = classes or _derived(named)
     found = _places(named, names)
     listed = ", ".join(f"'{name}'" for name in names[:20])
@@ -274,7 +277,7 @@ def _refuse_labels(raw: Raw, rows: Mask, complaint: str) -> None:
 def _derived(named: Sequence[str]) -> tuple[str, ...]:
     """Class names from labels: in order of number where all are whole numbers, else of the alphabet."""
     distinct = set(named)
-    if not all(text.removeprefix("-").isdecimal() for text in distinct):
+    if not all(re.fullmatch(r"-?\d+", text) for text in distinct):
         return tuple(sorted(distinct))
     ordered = sorted(distinct, key=int)
     # with a 0 among them they are indices, and a class without a row must not shift the others
@@ -289,7 +292,13 @@ def _places(named: Sequence[str], classes: tuple[str, ...]) -> list[int | None]:
     found = [by_name.get(text) for text in named]
     if any(place is not None for place in found):
         return found
-    return [int(t) if t.isdecimal() and int(t) < len(classes) else None for t in named]
+    numbers = [int(text) if re.fullmatch(r"\d+", text) else len(classes) for text in map(_whole, named)]
+    return [number if number < len(classes) else None for number in numbers]
+
+
+def _whole(text: str) -> str:
+    """A whole number that was written as 1.0, as 1; other text as it is."""
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", text.strip())
 
 
 def _favourable(section: DataSection, classes: tuple[str, ...]) -> int | None:

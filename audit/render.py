@@ -1,5 +1,96 @@
-"""Placeholder until the real module lands."""
+"""Render: a record as one page of HTML that needs nothing else.
+
+A pure function of the record and its artifacts. The page is made by the templates; here they are given
+what they ask for, and every text of the record is made visible and escaped on its way in.
+"""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from audit import wording
+from audit.document import read_document
+from audit.page import GRAVEST_FIRST, Page
+from audit.policy import Verdict
+from audit.record import Outcome, Record
+from audit.resources import TEMPLATES
+from audit.wording import LongTexts, markup, shown
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_FILTERS = (
+    "condition", "count", "day", "exactly", "facts", "interval", "limit_in_words", "number", "prose", "sentence",
+    "setting", "short", "slug", "words",
+)  # fmt: skip
 
 
-def render(record, document="technical-report", *, artifacts=None):
-    return ""
+def render(record: Record, document: str = "technical-report", *, artifacts: Path | None = None) -> str:
+    """One self-contained HTML page of a record: no script, no request, the same bytes every time.
+
+    Args:
+        record: what to show.
+        document: name of an installed document, or the path of one's own.
+        artifacts: the run folder, where the pictures' arrays are found; each is checked against its
+            sha256, and a sentence stands in place of a picture that is missing or was altered.
+
+    Raises:
+        ConfigError: no such document.
+    """
+    definition = read_document(document)
+    page = Page(record=record, document=definition, folder=artifacts)
+    return _page("document.html.j2", page=page, record=record, document=definition)
+
+
+def render_index(entries: Sequence[tuple[str, str, Outcome, str]]) -> str:
+    """One page that leads to several reports.
+
+    Args:
+        entries: title, relative address of the report, outcome and a sentence or two, for each.
+    """
+    safe = [(title, _relative(href), outcome, summary) for title, href, outcome, summary in entries]
+    return _page("index.html.j2", entries=safe)
+
+
+def _page(template: str, **given: Any) -> str:
+    cut = LongTexts()
+    style = _style()
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return (
+        _environment()
+        .get_template(template)
+        .render(**given, clip=cut.clip, long_texts=cut, style=markup(style), style_hash=f"sha256-{digest}")
+    )
+
+
+@cache
+def _environment() -> "Environment":
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES, encoding="utf-8"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=shown,
+    )
+    environment.filters.update({name: getattr(wording, name) for name in _FILTERS})
+    environment.globals.update(
+        Verdict=Verdict, verdict_words=wording.VERDICT_WORDS, gravest_first=GRAVEST_FIRST
+    )
+    return environment
+
+
+@cache
+def _style() -> str:
+    return (TEMPLATES / "style.css").read_text(encoding="utf-8").replace("\r\n", "\n").replace("</", "<\\/")
+
+
+def _relative(href: str) -> str:
+    """An address that stays among files or on the web; anything else (`javascript:`) becomes empty."""
+    return href if urlsplit(href).scheme in ("", "http", "https") else ""

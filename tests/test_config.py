@@ -25,7 +25,8 @@ def test_the_least_file_is_filled_with_defaults(tmp_path):
 
 def test_the_data_section_takes_what_its_users_write(tmp_path):
     text = LEAST + (
-        'sensitive = ["sex"]\nwhere = { split = "test", fold = 3 }\nlabel_map = { "-1" = "no", "1" = "yes" }\n'
+        'sensitive = ["sex"]\nwhere = { split = "test", fold = 3 }\n'
+        'label_map = { "-1" = "no", "1" = "yes" }\n'
         '[data.features."hours per week"]\nkind = "ordinal"\nrange = [1, 99]\n'
         '[data.features.race]\nkind = "categorical"\ncolumns = ["race_a", "race_b"]\nimmutable = true\n'
     )

@@ -7,17 +7,20 @@ import io
 import json
 import pickletools
 import zipfile
-from collections.abc import Iterator
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from audit.errors import LoadError
 
 FORMATS = ("pt2", "safetensors", "state_dict", "torchscript", "pickle")
 SUFFIXES = {".pt2": "pt2", ".safetensors": "safetensors"}
+_DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError, EOFError, IndexError)
+_TAMPERED = "an honest archive never does that"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-_LEGACY_PREAMBLE = 3
+_LEGACY_HEADERS = 2
+_NOT_A_PICKLE = (ValueError, OverflowError, KeyError, IndexError, MemoryError)
 _HEADER_LIMIT = 100_000_000
 _WEIGHT_MODULES = frozenset(
     {"torch", "torch._utils", "torch._tensor", "torch.storage", "torch.nn.parameter", "collections"}
@@ -36,7 +39,9 @@ def format_of(path: Path) -> str:
         with path.open("rb") as file:
             start = file.read(9)
             found = _told_from(start, file) if start else "empty"
-    except (OSError, zipfile.BadZipFile) as error:
+    except FileNotFoundError:
+        raise LoadError(f"{path} does not exist; [model] path is relative to audit.toml.") from None
+    except _DAMAGED as error:
         raise LoadError(f"{path} cannot be read: {error}; is it complete?") from None
     if found == "empty":
         raise LoadError(f"{path} is empty (0 bytes); save the model again.")
@@ -65,7 +70,12 @@ def _zip_format(file: BinaryIO) -> str:
         if "constants.pkl" in inner:
             return "torchscript"
         pickled = next((name for name in names if name.partition("/")[2] == "data.pkl"), None)
-        return _weights_or_code(globals_of(archive.read(pickled))) if pickled else ""
+        if pickled is None:
+            return ""
+        try:
+            return _weights_or_code(_globals(io.BytesIO(archive.read(pickled))))
+        except _NOT_A_PICKLE:
+            return "pickle"
 
 
 def _is_safetensors(file: BinaryIO) -> bool:
@@ -81,35 +91,50 @@ def _is_safetensors(file: BinaryIO) -> bool:
 
 
 def _pickle_format(file: BinaryIO) -> str:
-    """A legacy torch.save file is a chain of pickles: a magic number, two headers, then the object."""
     file.seek(0)
     try:
         first = list(pickletools.genops(file))
-        if any(argument == _LEGACY_MAGIC for _, argument, _ in first):
-            for _ in range(_LEGACY_PREAMBLE - 1):
-                list(pickletools.genops(file))
-            return _weights_or_code(_globals(file))
-        file.seek(0)
-        found = _globals(file)
-    except (ValueError, UnicodeDecodeError, OverflowError):
+        if _is_legacy(first):
+            return _weights_or_code(_legacy_globals(file))
+    except _NOT_A_PICKLE:
         return ""
-    return "pickle" if len(first) > 1 or found else ""
+    return "pickle" if len(first) > 1 else ""
+
+
+def _is_legacy(first: list[Any]) -> bool:
+    """A legacy torch.save file is a chain of pickles: a magic number, two headers, then the object."""
+    return any(argument == _LEGACY_MAGIC for _, argument, _ in first)
+
+
+def _legacy_globals(file: BinaryIO) -> list[str]:
+    for _ in range(_LEGACY_HEADERS):
+        list(pickletools.genops(file))
+    return _globals(file)
+
+
+def pickled_globals(path: Path) -> list[str]:
+    """Dotted names of what unpickling a file would import, in order, without unpickling.
+
+    A name that cannot be told, because the pickle computes it, is given as `?`.
+    """
+    with path.open("rb") as file:
+        try:
+            if zipfile.is_zipfile(file):
+                with zipfile.ZipFile(file) as archive:
+                    pickled = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+                    return _globals(io.BytesIO(archive.read(pickled)))
+            file.seek(0)
+            legacy = _is_legacy(list(pickletools.genops(file)))
+            if not legacy:
+                file.seek(0)
+            return _legacy_globals(file) if legacy else _globals(file)
+        except (*_NOT_A_PICKLE, *_DAMAGED, StopIteration):
+            return ["?"]
 
 
 def _weights_or_code(names: list[str]) -> str:
     plain = all(name.rpartition(".")[0] in _WEIGHT_MODULES for name in names)
     return "state_dict" if plain else "pickle"
-
-
-def globals_of(pickled: bytes) -> list[str]:
-    """Dotted names of what unpickling would import, in order, without unpickling.
-
-    A name that cannot be told, because the pickle computes it, is given as `?`.
-    """
-    try:
-        return _globals(io.BytesIO(pickled))
-    except (ValueError, UnicodeDecodeError, OverflowError):
-        return ["?"]
 
 
 def _globals(file: BinaryIO) -> list[str]:
@@ -132,64 +157,77 @@ def _globals(file: BinaryIO) -> list[str]:
 
 @dataclass(frozen=True)
 class Archive:
-    """The records of a torch zip archive, read once into memory, names without the top folder.
+    """A zip archive of torch.export, held in memory: what is inspected is what is loaded.
 
     Attributes:
-        where: the file, for errors.
-        whole: the bytes of the file; what is inspected is what is loaded.
-        records: content by name.
-        flat: whether the archive has no top folder (the layout before torch 2.8).
+        path: the file, for errors.
+        whole: its bytes.
+        names: names of its records, without the top folder.
+        flat: whether it has no top folder (the layout before torch 2.8).
     """
 
-    where: Path
+    path: Path
     whole: bytes
-    records: dict[str, bytes]
+    names: tuple[str, ...]
     flat: bool
+    _zip: zipfile.ZipFile
+    _reader: Any
+
+    def read(self, name: str) -> bytes:
+        """A record, as both zip readers see it.
+
+        Raises:
+            LoadError: it is damaged, or torch reads other bytes than Python.
+        """
+        try:
+            content = self._zip.read(name if self._reader is None else f"{self._top}/{name}")
+            same = self._reader is None or self._reader.get_record(name) == content
+        except (*_DAMAGED, KeyError) as error:
+            raise LoadError(f"{self.path} is damaged at its record '{name}': {error}.") from None
+        if not same:
+            raise LoadError(
+                f"{self.path}: torch and Python read its record '{name}' differently; {_TAMPERED}."
+            )
+        return content
+
+    @property
+    def _top(self) -> str:
+        return self._zip.namelist()[0].partition("/")[0]
 
 
 def read_archive(path: Path) -> Archive:
-    """Read an archive; torch's own zip reader must see the very same records as Python's.
+    """Open an archive; torch's own zip reader must see the very same records as Python's.
 
     Raises:
-        LoadError: it is damaged, holds a record twice, or the two readers disagree.
+        LoadError: it is damaged, names a record twice, or the two readers disagree.
     """
     whole = path.read_bytes()
     try:
-        with zipfile.ZipFile(io.BytesIO(whole)) as archive:
-            names = archive.namelist()
-            _refuse_twins(path, names)
-            flat = "serialized_exported_program.json" in names
-            records = {name if flat else name.partition("/")[2]: archive.read(name) for name in names}
-    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, EOFError) as error:
-        raise LoadError(f"{path} is a damaged archive: {error}; save the model again.") from None
-    if not flat:
-        _refuse_disagreement(path, whole, names, records)
-    return Archive(path, whole, records, flat)
+        opened = zipfile.ZipFile(io.BytesIO(whole))
+        names = opened.namelist()
+        flat = "serialized_exported_program.json" in names
+        reader = None if flat else _torch_reader(whole)
+    except _DAMAGED as error:
+        raise LoadError(f"{path} is a damaged archive: {str(error).splitlines()[0]}.") from None
+    _refuse_twins(path, names)
+    inner = names if flat else [name.partition("/")[2] for name in names]
+    if reader is not None and sorted(reader.get_all_records()) != sorted(inner):
+        raise LoadError(f"{path}: torch and Python list other records in it; {_TAMPERED}.")
+    if not flat and len({name.partition("/")[0] for name in names}) != 1:
+        raise LoadError(f"{path} has more than one top folder; {_TAMPERED}.")
+    return Archive(path, whole, tuple(inner), flat, opened, reader)
+
+
+def _torch_reader(whole: bytes) -> Any:
+    import torch
+
+    return torch._C.PyTorchFileReader(io.BytesIO(whole))  # noqa: SLF001 - the reader torch.export.load uses
 
 
 def _refuse_twins(path: Path, names: list[str]) -> None:
-    """torch finds records without regard to case, so names that differ in case alone are twins too."""
+    """The torch reader finds records without regard to case: names that differ in case are twins too."""
     seen: set[str] = set()
     for name in names:
         if name.casefold() in seen:
-            raise LoadError(f"{path} holds the record '{name}' twice, as an honest archive never does.")
+            raise LoadError(f"{path} names the record '{name}' twice; {_TAMPERED}.")
         seen.add(name.casefold())
-
-
-def _refuse_disagreement(path: Path, whole: bytes, names: list[str], records: dict[str, bytes]) -> None:
-    import torch
-
-    refusal = f"{path} reads differently in torch than in Python, as an honest archive never does"
-    if len({name.partition("/")[0] for name in names}) != 1:
-        raise LoadError(f"{path} has more than one top folder, as an honest archive never does.")
-    try:
-        reader = torch._C.PyTorchFileReader(io.BytesIO(whole))  # noqa: SLF001 - the reader torch.export.load uses
-        seen = {name: reader.get_record(name) for name in reader.get_all_records()}
-    except RuntimeError as error:
-        raise LoadError(f"{path} is a damaged archive: {str(error).splitlines()[0]}.") from None
-    for name in _differing(seen, records):
-        raise LoadError(f"{refusal}: the record '{name}'.")
-
-
-def _differing(seen: dict[str, bytes], records: dict[str, bytes]) -> Iterator[str]:
-    yield from (name for name in sorted(seen.keys() | records.keys()) if seen.get(name) != records.get(name))

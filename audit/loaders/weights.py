@@ -1,13 +1,13 @@
 """Weights put into the network that the user's factory built, and the unpickling that runs no code."""
 
 import io
+import os
 import pickle
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
-from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +26,16 @@ _NAMED = 3
 def weights_only() -> Iterator[None]:
     """Inside, `torch.load` refuses every pickle that is more than weights, whatever its caller asked for."""
     forced = {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "0"}
-    with patch.dict("os.environ", forced):
+    before = {name: os.environ.get(name) for name in forced}
+    os.environ.update(forced)
+    try:
         yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def read_weights(file: Path | bytes, where: str) -> Any:
@@ -51,7 +59,7 @@ def read_weights(file: Path | bytes, where: str) -> Any:
             "the weights alone, or set [model] trust = true if you trust its author with this machine."
         ) from None
     except Exception as error:
-        raise LoadError(f"{where} cannot be read as weights: {first_line(error)}.") from None
+        raise LoadError(f"{where} cannot be read as weights: {first_line(error)}.") from error
 
 
 def _refused(error: Exception) -> str:
@@ -59,7 +67,7 @@ def _refused(error: Exception) -> str:
     text = str(error)
     for start in ("Unsupported global: GLOBAL ", "Unsupported class "):
         if start in text:
-            return text.split(start, 1)[1].split()[0].rstrip(".,")
+            return text.split(start, 1)[1].split(maxsplit=1)[0].rstrip(".,")
     lines = [line.strip() for line in text.splitlines() if "WeightsUnpickler error" in line]
     return (lines or [first_line(error)])[0].removeprefix("WeightsUnpickler error: ")[:160]
 

@@ -127,7 +127,7 @@ def test_every_example_is_inside_and_fools(name):
     target = cloud()
     for entry in ATTACKS[name](target):
         source = target.inputs[entry.kept]
-        offset = np.abs(entry.examples.astype(np.float64) - source).reshape(len(source), -1)
+        offset = np.abs(entry.examples.astype(np.float64) - source)
         length = np.linalg.norm(offset, axis=1) if name == "l2" else offset.max(axis=1, initial=0)
         assert (length <= entry.epsilon * (1 + 1e-5) + 1e-6).all()
         assert entry.examples.size == 0 or (entry.examples.min() >= 0 and entry.examples.max() <= 1)

@@ -1,0 +1,473 @@
+"""Page: what the templates ask of a record. Its findings in order, its gaps, and what is left to a person."""
+
+import hashlib
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from audit import pictures
+from audit.document import Document, Pillar
+from audit.errors import LoadError
+from audit.evidence import Figure, Measure
+from audit.policy import Judgement, Verdict
+from audit.record import Finding, Record, canonical
+from audit.wording import (
+    NONE, VERDICT_WORDS, condition, count, exactly, interval, limit_in_words, number, setting, short, slug, words,
+)  # fmt: skip
+
+GRAVEST_FIRST = (
+    Verdict.FAIL,
+    Verdict.BROKEN,
+    Verdict.NOT_EVALUABLE,
+    Verdict.NOT_APPLICABLE,
+    Verdict.INCONCLUSIVE,
+    Verdict.NOT_JUDGED,
+    Verdict.PASS,
+)
+_OVERVIEW_ROWS = 24
+_PANEL_ROWS = 200
+_PLAIN_ROWS = 8
+_TABLE_CELLS = 60_000
+_SMALLEST_TABLE = 8
+_PICTURE_BYTES = 2_400_000
+_MOST_PICTURE_BYTES = 700_000
+_MOST_DECIMALS = 6
+_GONE = ("Planned and not measured", "Started and broken", "Could not be answered with this data")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One judgement, or one measure that was not judged, as a line of a picture."""
+
+    label: str
+    verdict: Verdict
+    asked: str
+    value: str
+    interval: str
+    reason: str
+    n: int | None
+    strip: pictures.Strip
+    needed: int | None = None
+    check: str = ""
+    anchor: str = ""
+    unreliable: str = ""
+
+    @property
+    def spoken(self) -> str:
+        """The picture in words."""
+        limit = f", limit {self.asked}" if self.asked else ""
+        where = f", interval {self.interval}" if self.interval != NONE else ""
+        return f"{short(self.label)}: {self.value}{where}{limit}: {VERDICT_WORDS[self.verdict][0]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """Rows that share a scale: one measure against one limit."""
+
+    measure: str
+    asked: str
+    title: str
+    note: str
+    scale: pictures.Scale
+    limits: tuple[tuple[float, str], ...]
+    rows: tuple[Row, ...]
+    left_out: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A figure with its geometry, or the sentence that stands in its place."""
+
+    figure: Figure
+    shape: pictures.Bars | pictures.Curve | pictures.Heatmaps | None
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A finding and what is drawn of it."""
+
+    finding: Finding
+    anchor: str
+    page: "Page"
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst verdict of the finding."""
+        return self.finding.verdict
+
+    @cached_property
+    def panels(self) -> list[Panel]:
+        """The judged measures as pictures; those of the whole, where nothing was judged."""
+        return _panels(self)
+
+    @cached_property
+    def unjudged(self) -> list[Measure]:
+        """Measures that no limit speaks of."""
+        judged = {_key(item.measure, item) for item in self.finding.verdicts}
+        return [item for item in self.finding.measures if _key(item.name, item) not in judged]
+
+    @cached_property
+    def unmatched(self) -> list[Judgement]:
+        """Judgements without a number: shown as sentences."""
+        return [item for item in self.finding.verdicts if item.value is None]
+
+    @cached_property
+    def measure_of(self) -> dict[tuple[Any, ...], Measure]:
+        """The measures by what a judgement knows of them."""
+        return {_key(item.name, item): item for item in self.finding.measures}
+
+    @cached_property
+    def drawings(self) -> list[Drawing]:
+        """Its figures, drawn."""
+        return [self.page.draw(self.finding, figure) for figure in self.finding.figures]
+
+
+def _key(name: str, item: Measure | Judgement) -> tuple[Any, ...]:
+    return (
+        name,
+        tuple(sorted(item.group.items())),
+        tuple(sorted((k, str(v)) for k, v in item.settings.items())),
+    )
+
+
+
+
+def _panels(shown: Shown) -> list[Panel]:
+    groups: dict[tuple[Any, ...], list[tuple[Row, pictures.Span]]] = {}
+    for item in shown.finding.verdicts:
+        if item.value is not None:
+            key = (item.measure, item.at_least, item.at_most)
+            groups.setdefault(key, []).append(_judged_row(item, shown))
+    if not groups and shown.finding.status == "measured":
+        whole = [item for item in shown.finding.measures if not item.group and item.value is not None]
+        for measure in whole[:_PLAIN_ROWS]:
+            groups.setdefault((measure.name, None, None), []).append(_plain_row(measure))
+    return [_panel(key, rows, shown) for key, rows in groups.items()]
+
+
+def _judged_row(item: Judgement, shown: Shown) -> tuple[Row, pictures.Span]:
+    measure = shown.measure_of.get(_key(item.measure, item))
+    decimals = _decimals(item)
+    row = Row(
+        label=condition({**item.group, **item.settings}) or "All rows",
+        verdict=item.verdict,
+        asked=limit_in_words(item),
+        value=number(item.value, decimals),
+        interval=interval(item.low, item.high, decimals),
+        reason=item.reason,
+        n=measure.n if measure else None,
+        needed=item.needed_n,
+        strip=pictures.Strip(dot=None),
+        check=shown.finding.check,
+        anchor=shown.anchor,
+        unreliable=measure.unreliable if measure else "",
+    )
+    return row, _span(item)
+
+
+def _span(item: Judgement) -> pictures.Span:
+    return pictures.Span(
+        value=item.value, low=item.low, high=item.high, at_least=item.at_least, at_most=item.at_most
+    )
+
+
+def _plain_row(item: Measure) -> tuple[Row, pictures.Span]:
+    row = Row(
+        label=condition(item.settings) or "All rows",
+        verdict=Verdict.NOT_JUDGED,
+        asked="",
+        value=number(item.value),
+        interval=interval(item.low, item.high),
+        reason="",
+        n=item.n,
+        strip=pictures.Strip(dot=None),
+        unreliable=item.unreliable,
+    )
+    return row, pictures.Span(value=item.value, low=item.low, high=item.high)
+
+
+def _decimals(item: Judgement) -> int:
+    """Enough places that an end of the interval never looks equal to a limit that it is not equal to."""
+    ends = [end for end in (item.value, item.low, item.high) if end is not None and math.isfinite(end)]
+    limits = [limit for limit in (item.at_least, item.at_most) if limit is not None]
+    for places in range(3, _MOST_DECIMALS):
+        if all(
+            end == limit or round(end, places) != round(limit, places) for end in ends for limit in limits
+        ):
+            return places
+    return _MOST_DECIMALS
+
+
+def _panel(key: tuple[Any, ...], rows: list[tuple[Row, pictures.Span]], shown: Shown) -> Panel:
+    measure, at_least, at_most = key
+    most = min(_PANEL_ROWS, shown.page.table_rows(5))
+    spans = [span for _, span in rows]
+    scale = pictures.scale_over(spans)
+    drawn = tuple(replace(row, strip=pictures.strip_on(scale, span)) for row, span in rows[:most])
+    bounds = (("at least", at_least), ("at most", at_most))
+    counts = Counter(row.verdict for row, _ in rows)
+    return Panel(
+        measure=measure,
+        asked=rows[0][0].asked,
+        title=_panel_title(measure, rows[0][0], counts),
+        note=_panel_note(shown, rows),
+        scale=scale,
+        limits=tuple((scale.at(v), f"{word} {exactly(v)}") for word, v in bounds if v is not None),
+        rows=drawn,
+        left_out=len(rows) - len(drawn),
+    )
+
+
+def _panel_title(measure: str, first: Row, counts: Counter[Verdict]) -> str:
+    """What the picture says, in words: `Selection rate ratio: 2 of 5 break the limit`."""
+    name, total = short(words(measure)), sum(counts.values())
+    if not first.asked:
+        return f"{name} was measured and not held against a limit"
+    if total == 1:
+        said = {Verdict.PASS: "keeps the limit of", Verdict.FAIL: "breaks the limit of"}
+        verb = said.get(first.verdict, "is not settled against the limit of")
+        return f"{name} {verb} {first.asked}"
+    broken, kept = counts[Verdict.FAIL], counts[Verdict.PASS]
+    if kept == total:
+        return f"{name}: all {total} keep the limit of {first.asked}"
+    if broken:
+        return (
+            f"{name}: {broken} of {total} {'breaks' if broken == 1 else 'break'} the limit of {first.asked}"
+        )
+    open_ = total - kept
+    return f"{name}: {open_} of {total} {'is' if open_ == 1 else 'are'} not settled against the limit of {first.asked}"
+
+
+def _panel_note(shown: Shown, rows: Sequence[tuple[Row, pictures.Span]]) -> str:
+    """Source and n, as under every figure."""
+    sizes = sorted({row.n for row, _ in rows if row.n is not None})
+    n = ""
+    if sizes:
+        n = f", n = {sizes[0]:,}" + (f" to {sizes[-1]:,} rows a line" if len(sizes) > 1 else " rows")
+    family = next((item for item in shown.finding.verdicts if item.level is not None), None)
+    level = ""
+    if family is not None and family.level is not None:
+        level = f" Whiskers: {_percent(family.level)} intervals"
+        if family.comparisons > 1:
+            held = _percent(shown.page.record.policy.family_wise_level)
+            level += f", so that all {family.comparisons} comparisons of this check hold together with {held}"
+        level += "."
+    else:
+        own = next((m.level for m in shown.finding.measures if m.level is not None), None)
+        level = f" Whiskers: {_percent(own)} intervals." if own is not None else ""
+    return f"Source: {short(shown.finding.check)}{n}.{level}"
+
+
+def _percent(level: float) -> str:
+    return f"{100 * level:.4g} %"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """What the templates ask of a record: its findings in order, its gaps, and what is left to a person."""
+
+    record: Record
+    document: Document
+    folder: Path | None = None
+
+    @cached_property
+    def name(self) -> str:
+        """What was audited: the model's file."""
+        path = self.record.model.get("path") or self.record.model.get("file") or ""
+        return re.split(r"[\\/]", str(path))[-1] or "a model"
+
+    @cached_property
+    def findings(self) -> list[Shown]:
+        """Every finding with its anchor, in the order of the record."""
+        used: Counter[str] = Counter()
+        shown = []
+        for finding in self.record.findings:
+            anchor = f"finding-{slug(finding.check)}"
+            used[anchor] += 1
+            suffix = f"--{used[anchor]}" if used[anchor] > 1 else ""
+            shown.append(Shown(finding, anchor + suffix, self))
+        return shown
+
+    @cached_property
+    def pillars(self) -> list[tuple[Pillar, list[Shown]]]:
+        """Findings by pillar; those of a stranger's pillar under its own name, last."""
+        by_pillar: dict[str, list[Shown]] = {pillar.id: [] for pillar in self.document.pillars}
+        for shown in self.findings:
+            by_pillar.setdefault(shown.finding.check.partition(".")[0], []).append(shown)
+        known = {pillar.id: pillar for pillar in self.document.pillars}
+        named = [(known.get(key) or Pillar(id=key, title=words(key), question=""), value) for key, value in by_pillar.items()]
+        return [entry for entry in named if entry[1]]
+
+    @cached_property
+    def overview(self) -> list[Row]:
+        """Every judgement as a line whose limit stands in the middle, the gravest first."""
+            rows = []
+        for shown in self.findings:
+            for item in shown.finding.verdicts:
+                row, span = _judged_row(item, shown)
+                where = "" if row.label == "All rows" else f", {row.label}"
+                label = f"{words(item.measure)}{where}"
+                rows.append(replace(row, label=label, strip=pictures.aligned(span)))
+        return sorted(rows, key=lambda row: GRAVEST_FIRST.index(row.verdict))
+
+    @property
+    def overview_rows(self) -> list[Row]:
+        """As much of the overview as fits a page."""
+        return self.overview[:_OVERVIEW_ROWS]
+
+    @cached_property
+    def counts(self) -> dict[Verdict, int]:
+        """How many limits ended in each verdict."""
+        return Counter(row.verdict for row in self.overview)
+
+    @cached_property
+    def tested(self) -> list[str]:
+        """How much was tested, in sentences."""
+        outcome = self.record.verdict
+        said = [f"{outcome.measured} of {count(outcome.planned, 'planned check')} gave numbers."]
+        if not self.overview:
+            return [*said, "No limit was set, so no number was judged."]
+        words_of = ((Verdict.PASS, "held"), (Verdict.FAIL, "broken"), (Verdict.INCONCLUSIVE, "not settled"))
+        parts = [f"{self.counts[verdict]} {word}" for verdict, word in words_of if self.counts.get(verdict)]
+        rest = len(self.overview) - sum(self.counts.get(verdict, 0) for verdict, _ in words_of)
+        parts += [f"{rest} without an answer"] if rest else []
+        return [*said, f"{count(len(self.overview), 'comparison')} with a limit: {', '.join(parts)}."]
+
+    @cached_property
+    def gaps(self) -> list[tuple[str, list[tuple[str, str, str]]]]:
+        """What was not tested: a heading and its entries of name, reason and anchor."""
+        found = {shown.finding.check for shown in self.findings}
+        planned = {item.check: item for item in self.record.plan}
+        asked = sorted(({limit.check for limit in self.record.policy.limits} | planned.keys()) - found)
+        groups = [
+            (
+                "Planned and not measured",
+                [(name, "it was asked for and has no finding", "") for name in asked],
+            ),
+            ("Started and broken", self._of(Verdict.BROKEN)),
+            ("Could not be answered with this data", self._of(Verdict.NOT_EVALUABLE) + self._undefined()),
+            ("Does not fit this model or this data", self._of(Verdict.NOT_APPLICABLE)),
+            ("Measured, but not held against any limit", self._of(Verdict.NOT_JUDGED)),
+            ("Ruled out when the model was loaded", [("", text, "") for text in self._ruled_out()]),
+            ("Questions that no check asked", self._unasked()),
+        ]
+        return [group for group in groups if group[1]]
+
+    def _of(self, verdict: Verdict) -> list[tuple[str, str, str]]:
+        default = {Verdict.NOT_JUDGED: "the policy sets no limit on it"}
+        return [
+            (shown.finding.check, shown.finding.reason or default.get(verdict, ""), shown.anchor)
+            for shown in self.findings
+            if shown.verdict is verdict
+            and (shown.finding.status != "measured" or verdict is Verdict.NOT_JUDGED)
+        ]
+
+    def _undefined(self) -> list[tuple[str, str, str]]:
+        return [
+            (f"{item.limit}", item.reason, shown.anchor)
+            for shown in self.findings
+            if shown.finding.status == "measured"
+            for item in shown.finding.verdicts
+            if item.verdict is Verdict.NOT_EVALUABLE
+        ]
+
+    def _ruled_out(self) -> list[str]:
+        value = self.record.model.get("ruled_out") or ()
+        if isinstance(value, Mapping):
+            return [f"{key}: {setting(item)}" for key, item in value.items()]
+        return [value] if isinstance(value, str) else [setting(item) for item in value]
+
+    def _unasked(self) -> list[tuple[str, str, str]]:
+        found = {shown.finding.check.partition(".")[0] for shown in self.findings}
+        return [(p.title, p.question, "") for p in self.document.pillars if p.id not in found]
+
+    @cached_property
+    def duties(self) -> list[str]:
+        """What a person must still do, the most urgent first."""
+        counts = self.counts
+        needed = max((row.needed for row in self.overview if row.needed), default=None)
+        rows = f", for example by testing on about {needed:,} rows" if needed else ""
+        gone = sum(len(entries) for title, entries in self.gaps if title in _GONE)
+        unjudged = sum(shown.verdict is Verdict.NOT_JUDGED for shown in self.findings)
+        said = [
+            (counts.get(Verdict.FAIL), "Decide what follows from {}.", "broken limit"),
+            (counts.get(Verdict.INCONCLUSIVE), "Settle {}" + rows + ".", "open comparison"),
+            (gone, "Repair or replace {} that gave no answer.", "check or limit"),
+            (unjudged, "Set a limit, or say why none is needed, for {}.", "check"),
+        ]
+        listed = [text.format(_plural(amount, noun)) for amount, text, noun in said if amount]
+        if not self.record.system:
+            listed.append(
+                "State who answers for this model, what it is for and whom it affects: nothing was stated."
+            )
+        return [
+            *listed,
+            "Read the explanations and judge whether the model's reasons make sense. No number can.",
+        ]
+
+    @cached_property
+    def fingerprints(self) -> list[tuple[str, str, str]]:
+        """What, where and sha256 of everything that can be checked again."""
+        record = self.record
+        entries = [
+            ("This record", "record.json", self._record_sha256()),
+            ("Model file", record.model.get("path", ""), record.model.get("sha256", "")),
+            ("Data file", record.data.get("path", ""), record.data.get("sha256", "")),
+            ("Data as read", "inputs, labels and groups", record.data.get("fingerprint", "")),
+            ("Configuration", "audit.toml", record.run.get("config_sha256", "")),
+        ]
+        for finding in record.findings:
+            entries += [("Artifact", artifact.path, artifact.sha256) for artifact in finding.artifacts]
+        return [(what, str(where or ""), str(digest)) for what, where, digest in entries if digest]
+
+    def _record_sha256(self) -> str:
+        try:
+            return hashlib.sha256(canonical(self.record)).hexdigest()
+        except ValueError:
+            return "none: the record holds a value that JSON cannot hold"
+
+    @cached_property
+    def caveats(self) -> list[str]:
+        """What a reader must know of the model and the data before the numbers."""
+        both = (self.record.model.get("caveats") or (), self.record.data.get("caveats") or ())
+        return [str(text) for texts in both for text in ([texts] if isinstance(texts, str) else texts)]
+
+    @cached_property
+    def _tables(self) -> int:
+        return sum(len(f.tables) + len(f.figures) + 2 * bool(f.measures) for f in self.record.findings) or 1
+
+    def table_rows(self, columns: int) -> int:
+        """How many rows a table may have, so that the page stays small whatever the record holds."""
+        return max(_SMALLEST_TABLE, _TABLE_CELLS // (self._tables * max(1, columns)))
+
+    def draw(self, finding: Finding, figure: Figure) -> Drawing:
+        """A figure with its geometry; a sentence where it cannot be drawn."""
+        try:
+            return Drawing(figure=figure, shape=self._shape(finding, figure))
+        except LoadError as error:
+            return Drawing(figure=figure, shape=None, missing=str(error))
+
+    def _shape(self, finding: Finding, figure: Figure) -> pictures.Bars | pictures.Curve | pictures.Heatmaps:
+        simple: dict[str, Callable[[Mapping[str, Any]], pictures.Bars | pictures.Curve]] = {
+            "bars": pictures.bars_of,
+            "curve": pictures.curve_of,
+        }
+        if figure.kind in simple:
+            return simple[figure.kind](figure.data)
+        maps = sum(item.kind == "heatmaps" for found in self.record.findings for item in found.figures)
+        most = min(_MOST_PICTURE_BYTES, _PICTURE_BYTES // max(1, maps))
+        return pictures.heatmaps_of(figure.data, pictures.read_arrays(self.folder, finding.artifacts), most)
+
+
+
+
+def _plural(amount: int, noun: str) -> str:
+    if noun == "check or limit" and amount > 1:
+        return f"{amount} checks or limits"
+    return f"the {noun}" if amount == 1 else f"{amount} {noun}s"

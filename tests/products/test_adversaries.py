@@ -1,0 +1,80 @@
+"""Attacks are run once, on the same rows, and shared."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from audit.attack.loop import Pgd
+from audit.dataset import Dataset
+from audit.errors import NotApplicable
+from audit.model import Model
+from audit.products.adversaries import adversaries
+from audit.products.predictions import predictions
+
+
+def made(**fields):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 3)).eval()
+    model = Model(module=net, device=torch.device("cpu"), **fields)
+    inputs = np.random.default_rng(0).random((60, 4), dtype=np.float32)
+    with torch.no_grad():
+        labels = net(torch.from_numpy(inputs)).argmax(1).numpy()
+    labels[:6] = (labels[:6] + 1) % 3
+    data = Dataset(inputs=inputs, labels=labels, modality="tabular", classes=("a", "b", "c"))
+    return adversaries(model, data, predictions(model, data), 5)
+
+
+def test_the_same_attack_runs_once():
+    shared = made()
+    first = shared.fgsm([0.2, 0.1])
+    spent = shared.model.passes.forward
+    assert shared.fgsm((0.1, 0.2, 0.2)) is first
+    assert shared.fgsm([0.1, 0.2], scale="std") is first
+    assert shared.model.passes.forward == spent
+    assert shared.fgsm([0.1, 0.2], scale="input") is not first
+    assert shared.pgd([0.1], Pgd(steps=2)) is not shared.pgd([0.1], Pgd(steps=3))
+    assert shared.pgd([0.1], Pgd(steps=2)) is shared.pgd([0.1], Pgd(steps=2))
+    assert shared.noise([0.1]) is shared.noise([0.1])
+
+
+def test_radii_ascend_and_settings_are_told():
+    found = made().pgd([0.5, 0.1], Pgd(steps=2, loss="margin"), rows=20)
+    assert [entry.epsilon for entry in found.at] == [0.1, 0.5]
+    assert found.settings["loss"] == "margin"
+    assert found.settings["scale"] == "std"
+    assert found.settings["seed"] == 5
+    assert found.walked
+
+
+def test_passes_are_those_of_the_attack_alone():
+    found = made().fgsm([0.1, 0.2])
+    fooled = sum(int(entry.fooled.sum()) for entry in found.at)
+    assert found.backward_rows == found.attacked == 54
+    assert found.forward_rows == 3 * 54 + fooled
+
+
+def test_all_attacks_look_at_the_same_rows():
+    shared = made()
+    rows = shared.fgsm([0.1], rows=20).rows
+    assert len(rows) == 20
+    assert np.array_equal(rows, shared.noise([0.3], rows=20).rows)
+    assert np.array_equal(shared.rows(None), np.arange(60))
+    assert np.array_equal(shared.rows(1000), np.arange(60))
+
+
+def test_correct_is_the_true_label_and_not_the_prediction():
+    found = made().fgsm([0.1], rows=None)
+    assert found.correct.tolist() == [False] * 6 + [True] * 54
+
+
+def test_examples_can_be_used_again():
+    shared = made()
+    rows, examples = shared.pgd([0.1, 0.5], Pgd(steps=5)).adversarial(0.5)
+    assert len(rows)
+    assert (shared.model.predict(examples).argmax(1).numpy() != shared.data.labels[rows]).all()
+
+
+def test_a_model_without_gradients_says_why():
+    with pytest.raises(NotApplicable, match=r"gradients of the model: It puts out labels\."):
+        made(capabilities=frozenset({"logits"}), ruled_out=("It puts out labels.",))

@@ -1,0 +1,360 @@
+"""The shared attributions: one computation each, the same answer for any output kind, batch or run."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from audit.dataset import Dataset, Feature
+from audit.errors import ConfigError, NotApplicable, NotEvaluable
+from audit.model import Model, state_hash
+from audit.products.attributions import METHODS, attributions, baseline_row
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+EVERY = pytest.mark.parametrize("method", sorted(METHODS))
+FEATURES = (
+    Feature(name="age", columns=(0,)),
+    Feature(name="job", kind="categorical", columns=(1, 2, 3), categories=("x", "y", "z")),
+    Feature(name="pay", columns=(4,)),
+    Feature(name="debt", columns=(5,)),
+)
+
+
+def table(rows=80, **fields):
+    random = np.random.default_rng(0)
+    inputs = random.normal(size=(rows, 6)) * [1, 1, 1, 1, 3, 0.2]
+    inputs[:, 1:4] = np.eye(3)[random.integers(3, size=rows)]
+    return Dataset(
+        inputs=inputs.astype(np.float32),
+        labels=random.integers(2, size=rows),
+        modality="tabular",
+        classes=("no", "yes"),
+        features=FEATURES,
+        **fields,
+    )
+
+
+def pictures(rows=12, channels=3, size=8):
+    inputs = np.random.default_rng(1).random((rows, channels, size, size)).astype(np.float32)
+    labels = np.zeros(rows, dtype=np.int64)
+    return Dataset(inputs=inputs, labels=labels, modality="image", classes=("a", "b", "c"))
+
+
+def table_network():
+    torch.manual_seed(7)
+    return nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 2)).eval()
+
+
+def image_network():
+    torch.manual_seed(8)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(4 * 36, 3)).eval()
+
+
+def model_of(network, batch=256, **fields):
+    found = Model(module=network, device=torch.device("cpu"), **fields)
+    found.passes.batch = batch
+    return found
+
+
+def case(kind, batch=256):
+    if kind == "image":
+        return model_of(image_network(), batch, input_range=(0.0, 1.0)), pictures()
+    return model_of(table_network(), batch), table()
+
+
+@EVERY
+@pytest.mark.parametrize("kind", ["tabular", "image"])
+def test_values_come_in_the_users_features(method, kind):
+    model, data = case(kind)
+    found = attributions(model, data, 0).of(method, rows=5)
+    assert found.values.shape == (5, 4 if kind == "tabular" else 16)
+    assert found.values.dtype == np.float64
+    assert np.isfinite(found.values).all()
+    assert found.rows.tolist() == sorted(set(found.rows.tolist()))
+    if kind == "tabular":
+        assert found.features == ("age", "job", "pay", "debt")
+        assert found.maps is None
+    else:
+        assert found.features[5] == "row 2, column 2"
+        assert found.maps.shape == (5, 8, 8)
+        assert found.maps.sum(axis=(1, 2)) == pytest.approx(found.values.sum(axis=1), abs=1e-4)
+
+
+@EVERY
+@pytest.mark.parametrize("kind", ["tabular", "image"])
+def test_a_method_is_computed_once_a_run(method, kind):
+    model, data = case(kind)
+    source = attributions(model, data, 0)
+    one = source.of(method, rows=6)
+    forward = model.passes.forward
+    assert source.of(method, rows=6, output="log_odds") is one
+    assert model.passes.forward == forward
+    assert source.of(method, rows=7) is not one
+
+
+def test_passes_are_those_of_the_design():
+    model, data = case("tabular")
+    source = attributions(model, data, 0)
+    counts = {
+        "saliency": (9, 9),
+        "kernel_shap": (9 * 14 * 20 + 20, 0),
+        "lime": (9 * 300, 0),
+        "integrated_gradients": (1 + 9 * 32, 9 * 32),
+    }
+    extra = {"lime": {"samples": 300}, "integrated_gradients": {"bound": 10.0}}
+    for method, expected in counts.items():
+        assert source.of(method, rows=9, **extra.get(method, {})).passes == expected
+    assert model.passes.forward == 9 + sum(forward for forward, _ in counts.values())
+    assert model.passes.backward == sum(backward for _, backward in counts.values())
+
+
+@EVERY
+@pytest.mark.parametrize("kind", ["tabular", "image"])
+def test_the_batch_size_changes_nothing(method, kind):
+    one, other = (attributions(*case(kind, batch), 0).of(method, rows=6) for batch in (8, 1024))
+    assert one.values == pytest.approx(other.values, abs=2e-5)
+    assert one.passes == other.passes
+
+
+@EVERY
+@pytest.mark.parametrize("kind", ["tabular", "image"])
+def test_a_seed_fixes_everything_and_the_model_is_left_alone(method, kind):
+    model, data = case(kind)
+    before = state_hash(model.module)
+    one, same = (attributions(model, data, 3).of(method, rows=6) for _ in range(2))
+    assert np.array_equal(one.values, same.values)
+    assert state_hash(model.module) == before
+    assert not np.array_equal(attributions(model, data, 4).of(method, rows=6).rows, one.rows)
+
+
+class Wrapped(nn.Module):
+    def __init__(self, inner, last):
+        super().__init__()
+        self.inner, self.last = inner, last
+
+    def forward(self, x):
+        return self.last(self.inner(x))
+
+
+@EVERY
+@pytest.mark.parametrize("output", ["log_odds", "probability"])
+@pytest.mark.parametrize(
+    ("kind", "last"), [("log_probabilities", nn.LogSoftmax(dim=1)), ("probabilities", nn.Softmax(dim=1))]
+)
+def test_the_kind_of_output_changes_nothing(method, output, kind, last):
+    data = table()
+    logits = attributions(model_of(table_network()), data, 0).of(method, rows=8, output=output)
+    model = model_of(Wrapped(table_network(), last).eval(), output=kind)
+    wrapped = attributions(model, data, 0).of(method, rows=8, output=output)
+    assert logits.values == pytest.approx(wrapped.values, abs=1e-4)
+    assert logits.fx == pytest.approx(wrapped.fx, abs=1e-4)
+
+
+@EVERY
+@pytest.mark.parametrize("planted", ["age", "job", "debt"])
+def test_a_planted_feature_comes_first(method, planted):
+    network = table_network()
+    columns = list(next(item.columns for item in FEATURES if item.name == planted))
+    with torch.no_grad():
+        kept = network[0].weight[:, columns].clone()
+        network[0].weight.zero_()
+        network[0].weight[:, columns] = kept * 3
+    found = attributions(model_of(network), table(), 0).of(method, rows=30)
+    sizes = dict(zip(found.features, np.abs(found.values).mean(axis=0), strict=True))
+    others = [size for name, size in sizes.items() if name != planted]
+    assert sizes[planted] > 20 * max(others)
+
+
+@EVERY
+def test_a_planted_cell_comes_first(method):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 3)).eval()
+    torch.manual_seed(0)
+    weight = torch.zeros(3, 3, 8, 8)
+    weight[:, :, 2:4, 6:8] = torch.randn(3, 3, 2, 2)
+    with torch.no_grad():
+        network[1].weight.copy_(weight.flatten(1))
+    extra = {"fill": 0.0} if method == "lime" else {}
+    found = attributions(model_of(network), pictures(), 0).of(method, rows=8, **extra)
+    sizes = np.abs(found.values).mean(axis=0)
+    assert found.features[int(sizes.argmax())] == "row 2, column 4"
+    assert sizes.max() > 20 * np.sort(sizes)[-2]
+
+
+def linear():
+    torch.manual_seed(1)
+    return nn.Linear(6, 2).eval()
+
+
+def test_methods_agree_on_a_linear_model_as_theory_says():
+    data, network = table(), linear()
+    source = attributions(model_of(network), data, 0)
+    slope = (network.weight[1] - network.weight[0]).detach().numpy()
+    sign = 2 * source.of("saliency", rows=80).targets - 1
+    inside = (data.inputs - data.inputs.mean(axis=0)) * slope * sign[:, None]
+    expected = np.stack([inside[:, list(item.columns)].sum(axis=1) for item in FEATURES], axis=1)
+    path = source.of("integrated_gradients", rows=80)
+    assert path.values == pytest.approx(expected, abs=1e-5)
+    assert path.completeness.max() < 1e-3
+    shap = source.of("kernel_shap", rows=80, background=80)
+    assert shap.values == pytest.approx(expected, abs=1e-5)
+    steep = source.of("saliency", rows=80, per="unit")
+    assert steep.values[0] == pytest.approx(
+        [np.abs(slope[list(item.columns)]).sum() for item in FEATURES], abs=1e-5
+    )
+    assert steep.extras["signed"][0, 0] == pytest.approx(slope[0] * sign[0], abs=1e-5)
+    scaled = source.of("saliency", rows=80)
+    assert scaled.values[0, 2] == pytest.approx(abs(slope[4]) * data.inputs[:, 4].std(), rel=1e-4)
+    assert scaled.unit == "log-odds per standard deviation"
+
+
+def test_the_favourable_outcome_can_be_explained():
+    data = table(favourable=1)
+    source = attributions(model_of(table_network()), data, 0)
+    predicted = source.of("kernel_shap", rows=20)
+    wanted = source.of("kernel_shap", rows=20, target="favourable")
+    sign = np.where(predicted.targets == 1, 1, -1)[:, None]
+    assert set(predicted.targets.tolist()) == {0, 1}
+    assert wanted.values == pytest.approx(predicted.values * sign, abs=1e-5)
+    with pytest.raises(NotApplicable, match="no favourable outcome"):
+        attributions(model_of(table_network()), table(), 0).of("lime", target="favourable")
+
+
+def test_baselines_are_what_they_are_called():
+    model, data = case("image")
+    assert (baseline_row(model, data, "auto") == 0).all()
+    assert (baseline_row(model_of(image_network(), input_range=(-1.0, 1.0)), data, "lowest") == -1).all()
+    assert (baseline_row(model_of(image_network()), data, "lowest") == data.inputs.min()).all()
+    mean = baseline_row(model, data, "mean")
+    assert mean.shape == (1, 3, 8, 8)
+    assert mean[0, :, 3, 5] == pytest.approx(data.inputs.mean(axis=(0, 2, 3)), abs=1e-6)
+    model, data = case("tabular")
+    assert baseline_row(model, data, "auto")[0] == pytest.approx(data.inputs.mean(axis=0), abs=1e-6)
+    assert baseline_row(model, data, "lowest")[0] == pytest.approx(data.inputs.min(axis=0))
+    assert (baseline_row(model, data, "zero") == 0).all()
+
+
+def test_superpixels_serve_as_segments_of_lime():
+    model, data = case("image")
+    found = attributions(model, data, 0).of("lime", rows=4, segments="slic", samples=100)
+    assert found.features[0] == "segment 1"
+    assert found.values.shape[1] == len(found.features)
+    assert found.maps.sum(axis=(1, 2)) == pytest.approx(found.values.sum(axis=1), abs=1e-4)
+
+
+def test_too_few_samples_are_raised_and_told():
+    features = tuple(Feature(name=f"f{i}", columns=(i,)) for i in range(12))
+    inputs = np.random.default_rng(0).normal(size=(30, 12)).astype(np.float32)
+    labels = np.zeros(30, dtype=np.int64)
+    data = Dataset(inputs=inputs, labels=labels, modality="tabular", classes=("a", "b"), features=features)
+    torch.manual_seed(0)
+    model = model_of(nn.Sequential(nn.Linear(12, 8), nn.Tanh(), nn.Linear(8, 2)).eval())
+    found = attributions(model, data, 0).of("kernel_shap", rows=3, samples=5, background=2)
+    assert any("too few" in note for note in found.notes)
+    assert found.passes[0] == 3 * 48 * 2 + 2
+    assert (found.standard_error > 0).any()
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "sentence"),
+    [
+        ("saliencey", {}, "did you mean 'saliency'"),
+        ("lime", {"sample": 5}, "did you mean 'samples'"),
+        ("lime", {"samples": 0}, "'samples' = 0"),
+        ("kernel_shap", {"background": -1}, "'background' = -1"),
+        ("integrated_gradients", {"steps": 0}, "'steps' = 0"),
+    ],
+)
+def test_wrong_settings_are_named(method, given, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        attributions(*case("tabular"), 0).of(method, **given)
+
+
+@pytest.mark.parametrize("rows", [0, -3])
+def test_no_rows_are_not_evaluable(rows):
+    with pytest.raises(NotEvaluable, match="0 rows"):
+        attributions(*case("tabular"), 0).of("saliency", rows=rows)
+
+
+def test_a_model_without_classes_is_not_applicable():
+    with pytest.raises(NotApplicable, match="one output"):
+        attributions(model_of(nn.Linear(6, 1).eval()), table(), 0).of("saliency")
+
+
+class Shortcut(nn.Module):
+    """A residual block with the option-A shortcut: every second pixel, channels padded with zeros."""
+
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.stride, self.pad = stride, (outputs - inputs) // 2
+
+    def forward(self, x):
+        y = functional.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        short = functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.pad, self.pad))
+        return functional.relu(y + short)
+
+
+class ResNet20(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        widths = [(16, 16, 1), (16, 32, 2), (32, 64, 2)]
+        for index, (inputs, outputs, stride) in enumerate(widths, start=1):
+            blocks = [Shortcut(inputs, outputs, stride), *(Shortcut(outputs, outputs, 1) for _ in range(2))]
+            setattr(self, f"layer{index}", nn.Sequential(*blocks))
+        self.linear = nn.Linear(64, 10)
+
+    def forward(self, x):
+        x = functional.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        return self.linear(x.mean(dim=(2, 3)))
+
+
+@pytest.fixture(scope="module")
+def cifar():
+    if not (SHARED / "cifar10").is_dir():
+        pytest.skip("the CIFAR-10 images and ResNet-20 weights of shared/data are not here")
+    weights = torch.load(SHARED / "cifar10" / "resnet20.th", map_location="cpu", weights_only=True)
+    network = ResNet20()
+    network.load_state_dict({k.removeprefix("module."): v for k, v in weights["state_dict"].items()})
+    file = np.load(SHARED / "cifar10" / "test_2000.npz")
+    images = file["images"][:200].transpose(0, 3, 1, 2).astype(np.float32) / 255
+    classes = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    labels = file["labels"][:200].astype(np.int64)
+    data = Dataset(inputs=images, labels=labels, modality="image", classes=classes)
+    model = model_of(
+        network.eval(),
+        64,
+        input_range=(0.0, 1.0),
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+    )
+    return model, data
+
+
+@EVERY
+def test_a_real_network_is_explained(cifar, method):
+    model, data = cifar
+    small = {"kernel_shap": {"samples": 128, "background": 2}, "lime": {"samples": 128}}
+    before = state_hash(model.module)
+    found = attributions(model, data, 0).of(method, rows=3, **small.get(method, {}))
+    assert state_hash(model.module) == before
+    assert found.maps.shape == (3, 32, 32)
+    assert (np.abs(found.values).max(axis=1) > 0).all()
+    assert found.maps.sum(axis=(1, 2)) == pytest.approx(found.values.sum(axis=1), rel=1e-3, abs=1e-3)
+    if method == "integrated_gradients":
+        met = found.completeness <= 0.05
+        assert (met | (found.extras["steps"] == 512)).all()
+        assert met.any()
+    if method == "kernel_shap":
+        assert found.completeness.max() < 1e-6
+    if method == "lime":
+        assert found.extras["r2"].min() > 0.2

@@ -1,0 +1,321 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from audit.config import DataSection
+from audit.errors import LoadError
+from audit.read import describe_data, fingerprint, load_data, reader_of
+
+PEOPLE = """\
+age,hours,sex,race,split,label
+30,40,Male,White,test,0
+40,20,Female,N/A,test,1
+50,60,Male,Black,train,1
+60,10,Female,White,test,0
+"""
+
+
+def csv_file(folder, text=PEOPLE, name="people.csv"):
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def load(folder, text=PEOPLE, *, classes=(), input_range=None, **fields):
+    values = {"path": csv_file(folder, text).name, "target": "label", **fields}
+    return load_data(DataSection(**values), folder, classes=classes, input_range=input_range)
+
+
+def npz_file(folder, **arrays):
+    np.savez(folder / "a.npz", **arrays)
+    return DataSection(path="a.npz")
+
+
+def test_a_table_becomes_inputs_labels_and_groups(tmp_path):
+    data = load(tmp_path, sensitive=("sex", "race"), where={"split": "test"})
+    assert data.inputs.tolist() == [[30, 40], [40, 20], [60, 10]]
+    assert data.labels.tolist() == [0, 1, 0]
+    assert [feature.name for feature in data.features] == ["age", "hours"]
+    assert data.sensitive["sex"].groups == ("Female", "Male")
+    assert data.sensitive["sex"].codes.tolist() == [1, 0, 1 - 1]
+    assert data.classes == ("0", "1")
+    assert data.favourable == 1
+    assert data.modality == "tabular"
+
+
+def test_arrays_cannot_be_written_to(tmp_path):
+    data = load(tmp_path, sensitive=("sex",), inputs=("age",))
+    for array in (data.inputs, data.labels, data.sensitive["sex"].codes):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
+
+
+def test_a_sensitive_na_is_its_own_group_counted_and_told(tmp_path):
+    data = load(tmp_path, sensitive=("race",), inputs=("age",))
+    race = data.sensitive["race"]
+    assert race.groups == ("Black", "White", "unknown")
+    assert race.codes.tolist() == [1, 2, 0, 1]
+    assert data.caveats == ("'race' has no value in 1 of 4 rows; they are the group 'unknown'.",)
+    assert describe_data(data)["sensitive"]["race"][-1] == {"group": "unknown", "rows": 1}
+
+
+def test_a_group_that_the_file_calls_unknown_is_the_same_group(tmp_path):
+    text = "x,sex,label\n1,unknown,0\n2,,1\n3,zebra,1\n"
+    sex = load(tmp_path, text, sensitive=("sex",), inputs=("x",)).sensitive["sex"]
+    assert sex.groups == ("zebra", "unknown")
+    assert sex.codes.tolist() == [1, 1, 0]
+
+
+def test_numeric_groups_are_in_order_of_number_and_not_too_many(tmp_path):
+    text = "x,g,label\n" + "".join(f"1,{i},0\n" for i in (10, 9, 100))
+    assert load(tmp_path, text, sensitive=("g",)).sensitive["g"].groups == ("9", "10", "100")
+    fifty = "x,g,label\n" + "".join(f"1,{i},0\n" for i in range(50))
+    assert len(load(tmp_path, fifty, sensitive=("g",)).sensitive["g"].groups) == 50
+    many = "x,g,label\n" + "".join(f"1,{i}.5,0\n" for i in range(51))
+    with pytest.raises(
+        LoadError, match=r"people\.csv: sensitive column 'g' holds 51 .*'0\.5' and '1\.5'.*bin it"
+    ):
+        load(tmp_path, many, sensitive=("g",))
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "codes"),
+    [
+        ("no yes no", ("no", "yes"), [0, 1, 0]),
+        ("no yes no", ("yes", "no"), [1, 0, 1]),
+        ("0 1 0", ("no", "yes"), [0, 1, 0]),
+        ("1 2 1", ("1", "2"), [0, 1, 0]),
+        ("1.0 0.0 1.0", ("no", "yes"), [1, 0, 1]),
+        ("1.0 0 1", (), [1, 0, 1]),
+        ("2 0 2", (), [2, 0, 2]),
+        ("10 9 10", (), [1, 0, 1]),
+        ("b a b", (), [1, 0, 1]),
+    ],
+)
+def test_labels_are_class_names_or_else_indices(tmp_path, labels, classes, codes):
+    text = "x,label\n" + "".join(f"1,{label}\n" for label in labels.split())
+    data = load(tmp_path, text, classes=classes)
+    assert data.labels.tolist() == codes
+
+
+def test_guessed_classes_are_told_unless_the_labels_are_indices(tmp_path):
+    assert load(tmp_path, "x,label\n1,2\n1,0\n").classes == ("0", "1", "2")
+    assert load(tmp_path, "x,label\n1,2\n1,0\n").caveats == ()
+    data = load(tmp_path, "x,label\n1,good\n1,bad\n")
+    assert "'bad', 'good'" in data.caveats[0]
+
+
+def test_a_label_that_is_no_class_is_named_with_its_row(tmp_path):
+    text = "x,outcome\n5,1\n6,-1\n7,-1\n"
+    with pytest.raises(LoadError) as caught:
+        load(tmp_path, text, classes=("fail", "pass"), target="outcome")
+    told = str(caught.value)
+    for part in (
+        "people.csv",
+        "'outcome'",
+        "row 2",
+        "'-1'",
+        "'fail', 'pass'",
+        "[data.label_map]",
+        "2 of 3 rows",
+    ):
+        assert part in told
+    assert caught.value.exit_code == 4
+    fixed = load(
+        tmp_path, text, classes=("fail", "pass"), target="outcome", label_map={"-1": "fail", "1": "pass"}
+    )
+    assert fixed.labels.tolist() == [1, 0, 0]
+
+
+def test_labels_are_never_half_names_and_half_indices(tmp_path):
+    with pytest.raises(
+        LoadError, match=r"column 'label', row 2: label '0' is not among the classes '1', '2'"
+    ):
+        load(tmp_path, "x,label\n1,1\n1,0\n", classes=("1", "2"))
+
+
+@pytest.mark.parametrize("cell", ["", "?", " N/A "])
+def test_a_missing_label_is_named(tmp_path, cell):
+    with pytest.raises(LoadError, match=r"people\.csv: column 'label', row 2: label '.*' is missing"):
+        load(tmp_path, f"x,label\n1,0\n1,{cell}\n")
+
+
+def test_a_class_may_be_called_like_a_missing_value(tmp_path):
+    data = load(tmp_path, "x,label\n1,None\n1,Mild\n", classes=("None", "Mild"))
+    assert data.labels.tolist() == [0, 1]
+
+
+def test_the_favourable_outcome(tmp_path):
+    text = "x,label\n1,a\n1,b\n"
+    assert load(tmp_path, text).favourable == 1
+    assert load(tmp_path, text, favourable="a").favourable == 0
+    assert load(tmp_path, text + "1,c\n").favourable is None
+    with pytest.raises(LoadError, match="favourable = 'z' is not a class; known are a, b"):
+        load(tmp_path, text, favourable="z")
+
+
+@pytest.mark.parametrize("where", [{"fold": 2}, {"fold": 2.0}, {"fold": "2"}, {"last": True}])
+def test_where_keeps_rows_by_text_number_or_truth(tmp_path, where):
+    text = "x,fold,last,label\n1,1,false,0\n2,2,True,1\n"
+    assert load(tmp_path, text, where=where, inputs=("x",)).inputs.tolist() == [[2]]
+
+
+def test_where_that_keeps_nothing_names_the_values_there_are(tmp_path):
+    with pytest.raises(LoadError, match=r"people\.csv.*'split' = 'tset'; it holds 'test', 'train'"):
+        load(tmp_path, where={"split": "tset"})
+    with pytest.raises(
+        LoadError, match="no column 'spilt', which \\[data\\] where names; did you mean 'split'"
+    ):
+        load(tmp_path, where={"spilt": "test"})
+
+
+def test_rows_after_a_filter_keep_the_number_they_have_in_the_file(tmp_path):
+    text = "x,split,label\n1,train,0\n2,test,0\n?,test,1\n"
+    with pytest.raises(
+        LoadError, match=r"input column 'x', row 3 holds '\?', a missing value \(1 of 2 rows\)"
+    ):
+        load(tmp_path, text, where={"split": "test"})
+
+
+def test_a_sample_is_the_same_each_time_and_keeps_rows_together(tmp_path):
+    text = "x,g,label\n" + "".join(f"{i},{i % 7},{i % 3}\n" for i in range(100))
+    first = load(tmp_path, text, rows=10, sensitive=("g",))
+    again = load(tmp_path, text, rows=10, sensitive=("g",))
+    assert first.fingerprint == again.fingerprint
+    x = first.inputs[:, 0].astype(int)
+    assert len(set(x)) == 10
+    assert (np.diff(x) > 0).all()
+    assert first.labels.tolist() == (x % 3).tolist()
+    assert [int(first.sensitive["g"].groups[c]) for c in first.sensitive["g"].codes] == (x % 7).tolist()
+    assert first.source["sample_seed"] == 0
+    assert load(tmp_path, text, rows=100).source["sample_seed"] is None
+    assert load(tmp_path, text, rows=2).classes == ("0", "1", "2")
+
+
+def test_columns_that_do_not_exist_are_named(tmp_path):
+    with pytest.raises(
+        LoadError, match=r"people\.csv has no column 'lable', which \[data\] target .*'label'"
+    ):
+        load(tmp_path, target="lable")
+    with pytest.raises(
+        LoadError, match=r"no column 'sexx', which \[data\] sensitive names; did you mean 'sex'"
+    ):
+        load(tmp_path, sensitive=("sexx",), inputs=("age",))
+    with pytest.raises(LoadError, match=r"no column 'agee', which \[data\] inputs names; did you mean 'age'"):
+        load(tmp_path, inputs=("agee",))
+
+
+def test_the_fingerprint_changes_with_anything_that_is_audited(tmp_path):
+    section = {"sensitive": ("race",), "inputs": ("age", "hours")}
+    first = load(tmp_path, **section)
+    assert load(tmp_path, **section).fingerprint == first.fingerprint
+    others = [
+        load(tmp_path, PEOPLE.replace("30,40", "30,41"), **section),
+        load(tmp_path, PEOPLE.replace("Black", "Blue"), **section),
+        load(tmp_path, PEOPLE.replace("train,1", "train,0"), **section),
+        load(tmp_path, **section, features={"age": {"immutable": True}}),
+        load(tmp_path, sensitive=("race",), inputs=("hours", "age")),
+        replace(first, favourable=0),
+    ]
+    assert len({first.fingerprint, *(fingerprint(other) for other in others)}) == 7
+
+
+def test_the_description_is_json_counts_the_rows_and_holds_none(tmp_path):
+    data = load(tmp_path, sensitive=("sex",), where={"split": "test"}, inputs=("age", "hours"))
+    told = describe_data(data)
+    assert json.loads(json.dumps(told, allow_nan=False)) == told
+    assert told["file"] == "people.csv"
+    assert len(told["sha256"]) == 64
+    assert (told["rows_read"], told["rows_left_out"], told["rows"]) == (4, 1, 3)
+    assert told["classes"] == [{"name": "0", "rows": 2}, {"name": "1", "rows": 1}]
+    assert told["sensitive"] == {"sex": [{"group": "Female", "rows": 2}, {"group": "Male", "rows": 1}]}
+    assert [item["name"] for item in told["features"]] == ["age", "hours"]
+    assert str(tmp_path) not in json.dumps(told)
+
+
+def test_the_reader_is_chosen_by_content_and_a_false_name_is_refused(tmp_path):
+    assert reader_of(tmp_path) == "images"
+    assert reader_of(csv_file(tmp_path, name="x.data")) == "csv"
+    assert reader_of(csv_file(tmp_path, name="x.odd"), {"odd": None}) == "odd"
+    with pytest.raises(LoadError, match=r"x\.npz is called \.npz but its content is csv"):
+        reader_of(csv_file(tmp_path, name="x.npz"))
+    np.savez(tmp_path / "a.npz", x=[1])
+    (tmp_path / "a.npz").rename(tmp_path / "a.csv")
+    with pytest.raises(LoadError, match=r"a\.csv is called \.csv but its content is npz"):
+        reader_of(tmp_path / "a.csv")
+
+
+def test_a_file_or_reader_that_is_not_there(tmp_path):
+    with pytest.raises(LoadError, match=r"gone\.csv does not exist"):
+        load_data(DataSection(path="gone.csv", target="y"), tmp_path)
+    with pytest.raises(LoadError, match="reader = 'cvs' is not installed; did you mean 'csv'"):
+        load(tmp_path, reader="cvs")
+    with pytest.raises(LoadError, match="is a folder, but the reader 'csv' takes a file"):
+        load_data(DataSection(path=".", reader="csv", target="y"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("array", "key", "modality", "shape"),
+    [
+        (np.zeros((2, 5)), "x", "tabular", (2, 5)),
+        (np.zeros((2, 5, 6)), "x", "series", (2, 5, 6)),
+        (np.zeros((2, 5, 6)), "images", "image", (2, 1, 5, 6)),
+        (np.zeros((2, 5, 6), np.uint8), "x", "image", (2, 1, 5, 6)),
+        (np.zeros((2, 5, 6, 3), np.uint8), "x", "image", (2, 3, 5, 6)),
+        (np.zeros((2, 5), np.uint8), "x", "tabular", (2, 5)),
+    ],
+)
+def test_the_shape_tells_the_modality(tmp_path, array, key, modality, shape):
+    data = load_data(npz_file(tmp_path, **{key: array}, y=[0, 1]), tmp_path)
+    assert (data.modality, data.inputs.shape, data.inputs.dtype) == (modality, shape, np.float32)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_a_value_that_is_not_finite_is_named_with_its_row(tmp_path, value):
+    rows = np.zeros((3, 2))
+    rows[1, 1] = value
+    with pytest.raises(LoadError, match=r"a\.npz.*row 2, column 'b' hold .*finite float32 \(1 such"):
+        load_data(npz_file(tmp_path, x=rows, y=[0, 1, 0], feature_names=np.array(["a", "b"])), tmp_path)
+
+
+def test_inputs_outside_the_range_of_the_model_are_named(tmp_path):
+    section = npz_file(tmp_path, images=np.full((2, 1, 4, 4), 7.0), y=[0, 1])
+    with pytest.raises(
+        LoadError, match=r"a\.npz: row 1, place \[0, 0, 0\] holds 7.*\[0, 1\].*run from 7 to 7"
+    ):
+        load_data(section, tmp_path, input_range=(0, 1))
+    assert load_data(section, tmp_path, input_range=(0, 7)).inputs.max() == 7
+    with pytest.raises(LoadError, match=r"people\.csv: row 1, column 'age' holds 30, outside"):
+        load(tmp_path, inputs=("age",), input_range=(0, 1))
+
+
+def test_wrong_arrays_are_refused(tmp_path):
+    with pytest.raises(LoadError, match="at most 4 axes"):
+        load_data(npz_file(tmp_path, x=np.zeros((1, 2, 3, 4, 5)), y=[0]), tmp_path)
+    section = npz_file(tmp_path, x=np.zeros((1, 2)), y=[0])
+    with pytest.raises(LoadError, match="2 columns, but 1 different names"):
+        load_data(section.model_copy(update={"inputs": ("a",)}), tmp_path)
+    with pytest.raises(LoadError, match="encoder takes the columns of a table"):
+        load_data(section.model_copy(update={"encoder": "e.skops"}), tmp_path)
+
+
+def test_mnist(shared_data):
+    data = load_data(DataSection(path="mnist/mnist_test.npz"), shared_data, input_range=(0, 1))
+    assert data.inputs.shape == (10_000, 1, 28, 28)
+    assert (data.inputs.min(), data.inputs.max()) == (0, 1)
+    assert data.classes == tuple("0123456789")
+    assert np.bincount(data.labels)[1] == 1135
+    assert data.caveats == ()
+
+
+def test_cifar10(shared_data):
+    section = DataSection(path="cifar10/test_2000.npz", rows=300)
+    data = load_data(section, shared_data, classes=tuple("abcdefghij"))
+    assert data.inputs.shape == (300, 3, 32, 32)
+    with np.load(shared_data / "cifar10/test_2000.npz") as archive:
+        whole, labels = archive["images"], archive["labels"]
+    chosen = np.sort(np.random.default_rng(0).choice(2000, 300, replace=False))
+    np.testing.assert_array_equal(data.labels, labels[chosen])
+    np.testing.assert_allclose(data.inputs[5].transpose(1, 2, 0) * 255, whole[chosen[5]], atol=1e-4)

@@ -1,0 +1,91 @@
+"""The Python door: the same verbs on objects that are already loaded."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import audit
+from audit import Evidence, Limit, Policy, check, proportion
+from audit.errors import ConfigError
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(2, 2)).eval()
+    return audit.Model(module=network, device=torch.device("cpu"), classes=("a", "b"), input_shape=(2,))
+
+
+@pytest.fixture
+def data():
+    inputs = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
+    return audit.Dataset(
+        inputs=inputs, labels=(inputs[:, 0] > 0).astype(np.int64), modality="tabular", classes=("a", "b")
+    )
+
+
+@check("sample.size")
+def size(data):
+    """Size of the data."""
+    return Evidence(measures=[proportion("all", len(data), len(data))])
+
+
+@check("sample.harm")
+def harm(model, data):
+    """Changes the model."""
+    with torch.no_grad():
+        model.module[0].weight.zero_()
+    return Evidence(measures=[])
+
+
+def test_a_check_of_ones_own_runs_and_is_judged_without_being_installed(model, data):
+    policy = Policy(limits=(Limit(check="sample.size", measure="all", at_least=0.5),))
+    record = audit.audit(model, data, checks=[size, "performance.accuracy"], policy=policy)
+    assert (record.verdict.verdict.value, record.verdict.exit_code) == ("PASS", 0)
+    assert [f.status for f in record.findings] == ["measured", "measured"]
+
+
+def test_without_a_policy_nothing_is_judged_and_that_is_no_yes(model, data):
+    assert audit.audit(model, data, checks=[size]).verdict.exit_code == 2
+
+
+def test_after_a_check_that_changed_the_model_nothing_more_is_measured(model, data):
+    record = audit.audit(model, data, checks=[harm, size])
+    assert [f.status for f in record.findings] == ["broken", "broken"]
+    assert "sample.harm left the model changed" in record.findings[1].reason
+
+
+def test_the_record_reaches_the_disk_and_the_notebook(model, data, tmp_path):
+    record = audit.audit(model, data, checks=[size], folder=tmp_path / "run")
+    assert audit.read_record(tmp_path / "run").verdict == record.verdict
+    assert "Size of the data" in record._repr_html_()
+    assert audit.render(record) == record._repr_html_()
+
+
+def test_settings_and_limits_are_checked_before_anything_runs(model, data):
+    with pytest.raises(ConfigError, match=r"'sure' = 1 is wrong"):
+        audit.audit(model, data, checks=[size], settings={"sample.size": {"sure": 1}})
+    policy = Policy(limits=(Limit(check="sample.sise", measure="all", at_least=0.5),))
+    with pytest.raises(ConfigError, match=r"did you mean 'sample\.size'"):
+        audit.audit(model, data, checks=[size], policy=policy)
+
+
+def test_a_saved_model_and_a_file_are_loaded_by_keyword(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    network = nn.Sequential(nn.Linear(2, 2)).eval()
+    torch.jit.save(torch.jit.trace(network, torch.zeros(1, 2)), "model.pt")
+    (tmp_path / "data.csv").write_text("a,b,label\n1,2,no\n3,4,yes\n5,6,yes\n")
+    data = audit.load_data("data.csv", target="label")
+    assert data.classes == ("no", "yes")
+    model = audit.load_model("model.pt", classes=data.classes)
+    assert model.loader == "torchscript"
+    with pytest.raises(ConfigError, match="'devise'"):
+        audit.load_model("model.pt", devise="cpu")
+
+
+def test_every_public_name_is_there():
+    for name in audit.__all__:
+        assert getattr(audit, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = audit.nothing
