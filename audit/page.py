@@ -17,7 +17,8 @@ from audit.evidence import Figure, Measure
 from audit.policy import Judgement, Verdict
 from audit.record import Finding, Record, canonical
 from audit.wording import (
-    NONE, VERDICT_WORDS, condition, count, exactly, interval, limit_in_words, number, setting, short, slug, words,
+    NONE, VERDICT_WORDS, condition, count, exactly, interval, limit_in_words, number, setting, short, slug,
+    words,
 )  # fmt: skip
 
 GRAVEST_FIRST = (
@@ -136,8 +137,6 @@ def _key(name: str, item: Measure | Judgement) -> tuple[Any, ...]:
     )
 
 
-
-
 def _panels(shown: Shown) -> list[Panel]:
     groups: dict[tuple[Any, ...], list[tuple[Row, pictures.Span]]] = {}
     for item in shown.finding.verdicts:
@@ -240,8 +239,8 @@ def _panel_title(measure: str, first: Row, counts: Counter[Verdict]) -> str:
         return (
             f"{name}: {broken} of {total} {'breaks' if broken == 1 else 'break'} the limit of {first.asked}"
         )
-    open_ = total - kept
-    return f"{name}: {open_} of {total} {'is' if open_ == 1 else 'are'} not settled against the limit of {first.asked}"
+    verb = "is" if total - kept == 1 else "are"
+    return f"{name}: {total - kept} of {total} {verb} not settled against the limit of {first.asked}"
 
 
 def _panel_note(shown: Shown, rows: Sequence[tuple[Row, pictures.Span]]) -> str:
@@ -301,13 +300,13 @@ class Page:
         for shown in self.findings:
             by_pillar.setdefault(shown.finding.check.partition(".")[0], []).append(shown)
         known = {pillar.id: pillar for pillar in self.document.pillars}
-        named = [(known.get(key) or Pillar(id=key, title=words(key), question=""), value) for key, value in by_pillar.items()]
-        return [entry for entry in named if entry[1]]
+        strangers = {key: Pillar(id=key, title=words(key), question="") for key in by_pillar}
+        return [({**strangers, **known}[key], found) for key, found in by_pillar.items() if found]
 
     @cached_property
     def overview(self) -> list[Row]:
         """Every judgement as a line whose limit stands in the middle, the gravest first."""
-            rows = []
+        rows = []
         for shown in self.findings:
             for item in shown.finding.verdicts:
                 row, span = _judged_row(item, shown)
@@ -463,8 +462,6 @@ class Page:
         maps = sum(item.kind == "heatmaps" for found in self.record.findings for item in found.figures)
         most = min(_MOST_PICTURE_BYTES, _PICTURE_BYTES // max(1, maps))
         return pictures.heatmaps_of(figure.data, pictures.read_arrays(self.folder, finding.artifacts), most)
-
-
 
 
 def _plural(amount: int, noun: str) -> str:

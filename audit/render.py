@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 _FILTERS = (
-    "condition", "count", "day", "exactly", "facts", "interval", "limit_in_words", "number", "prose", "sentence",
-    "setting", "short", "slug", "words",
+    "condition", "count", "day", "exactly", "facts", "interval", "limit_in_words", "number", "prose",
+    "sentence", "setting", "short", "slug", "words",
 )  # fmt: skip
 
 

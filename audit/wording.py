@@ -182,7 +182,7 @@ def slug(text: str) -> str:
 
 
 def prose(text: str) -> "Markup":
-    """A docstring as HTML: paragraphs, lists, `Args:`-like blocks, and `code` in backticks; all else escaped."""
+    """A docstring as HTML: paragraphs, lists, `Args:`-like blocks, `code` in backticks; the rest escaped."""
     blocks = re.split(r"\n\s*\n", text.strip("\n"))
     return markup("".join(_block(block) for block in blocks if block.strip()))
 

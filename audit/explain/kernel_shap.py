@@ -180,7 +180,7 @@ def coalition_values(
 
     with torch.no_grad():
         (values,) = model.in_batches(work, len(rows) * count, rows_each=len(background))
-    found: Doubles = values.view(len(rows), count).to("cpu", torch.float64).numpy()
+    found: Doubles = values.view(len(rows), count).cpu().double().numpy()
     return found
 
 

@@ -22,5 +22,5 @@ def mean_by_class(scores: Tensor, classes: Tensor, output: Output) -> Tensor:
     means = torch.zeros(scores.shape[1], dtype=torch.float64)
     for item in torch.unique(classes).tolist():
         wanted = torch.full((len(scores),), item, device=scores.device)
-        means[item] = quantity(scores, wanted, output).to("cpu", torch.float64).mean()
+        means[item] = quantity(scores, wanted, output).cpu().double().mean()
     return means[classes.cpu()]

@@ -70,7 +70,7 @@ def evidence(
     order = np.argsort(-np.abs(values).mean(axis=0), kind="stable").tolist()
     unit = item.unit if item.maps is None else "share"
     picture = heatmaps(item, data, examples, value_range) if item.maps is not None and examples > 0 else None
-    bars = _bars(names, values, order[:DRAWN], finding, unit)
+    bars = _bars(names, values, order[:DRAWN], finding, unit, item.maps is not None)
     return Evidence(
         measures=[*measures, *_leading(names, values, order[:LEADING], unit)],
         tables=[_global_table(names, values, order, item), *tables],
@@ -130,13 +130,15 @@ def _leading(names: Sequence[str], values: Doubles, order: Sequence[int], unit: 
     ]
 
 
-def _bars(names: Sequence[str], values: Doubles, order: Sequence[int], finding: str, unit: str) -> Figure:
+def _bars(
+    names: Sequence[str], values: Doubles, order: Sequence[int], finding: str, unit: str, image: bool
+) -> Figure:
     intervals = [_interval(np.abs(values[:, i])) for i in order]
     labels = [names[i] for i in order]
     drawn = ", ".join(f"{name} {value:.3g}" for name, (value, _, _) in zip(labels, intervals, strict=True))
     return Figure(
         name="leading_features",
-        title=_title(labels, intervals, finding),
+        title=_title(labels, intervals, finding, image),
         kind="bars",
         alt=f"Bar chart of the mean absolute attribution ({unit}): {drawn}.",
         data={
@@ -149,18 +151,24 @@ def _bars(names: Sequence[str], values: Doubles, order: Sequence[int], finding: 
 
 
 def _title(
-    labels: Sequence[str], intervals: Sequence[tuple[float, float | None, float | None]], finding: str
+    labels: Sequence[str],
+    intervals: Sequence[tuple[float, float | None, float | None]],
+    finding: str,
+    image: bool,
 ) -> str:
     """Name the first feature alone only where its interval stands above the second's."""
+    first = f"Image cell {labels[0]}" if image else labels[0]
     floor = intervals[0][1]
     if floor is None:
-        return f"{labels[0]} {finding} in the one row explained"
+        return f"{first} {finding} in the one row explained"
     level = [label for label, (_, _, high) in zip(labels, intervals, strict=True) if (high or 0) >= floor]
     if len(level) == 1:
-        return f"{labels[0]} {finding}"
-    if len(level) > NAMED:
-        return f"{labels[0]} and {len(level) - 1} others {finding}; these rows do not settle their order"
-    return f"{', '.join(level[:-1])} and {level[-1]} {finding}; these rows do not settle their order"
+        return f"{first} {finding}"
+    others = len(level) - 1
+    names = f"{', '.join(level[:-1])} and {level[-1]}"
+    if image or len(level) > NAMED:
+        names = f"{first} and {others} other{'s' if others > 1 else ''}"
+    return f"{names} {finding}; these rows do not settle their order"
 
 
 def heatmaps(

@@ -20,10 +20,11 @@ class Batched(nn.Module):
     def __init__(self, inner: nn.Module, low: int, high: int) -> None:
         super().__init__()
         self.inner, self.low, self.high = inner, low, high
+        self.training = False
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[N, ...] inputs of any N to the network's outputs for them."""
-        return torch.cat([self._part(part) for part in inputs.split(self.high)])
+        return torch.cat([self._part(part) for part in torch.split(inputs, self.high)])
 
     def _part(self, part: Tensor) -> Tensor:
         lacking = self.low - len(part)

@@ -137,7 +137,7 @@ def _with_batches(module: GraphModule, program: Any, name: str, path: Path) -> L
         raise LoadError(f"{path} takes '{name}', which is not a batch of rows.")
     shape = [int(size) if isinstance(size, int) else None for size in value.shape[1:]]
     low, high = _bounds(value.shape[0], program)
-    source: dict[str, Any] = {"input_shape": shape, "batch": [low, high] if high < _UNBOUNDED else None}
+    source: dict[str, Any] = {"exported_shape": shape, "batch": [low, high] if high < _UNBOUNDED else None}
     if low == high:
         rows = "row by row" if low == 1 else f"{low} rows at a time, the last of them padded"
         caveat = f"The export fixes the batch at {low} row{'s' if low > 1 else ''}, so it is run {rows}."

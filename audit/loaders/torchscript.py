@@ -23,9 +23,9 @@ from audit.loaders.loaded import Loaded
 
 # Words rather than calls: TorchScript lets a file write `t = torch` and then `t.save(...)`.
 _IN_CODE = re.compile(
-    r"\b(?:save|from_file)\b|\bops\b(?!\.(?:aten|prim|prims|quantized|torchvision)\.\w).{0,20}"
+    r"\b(?:save|from_file)\b|(?<![.\w])ops\b(?!\.(?:aten|prim|prims|quantized|torchvision)\.\w).{0,20}"
 )
-_ANYWHERE = re.compile(r"\bclasses\b(?!\.(?:quantized|rnn)\b).{0,20}")
+_ANYWHERE = re.compile(r"\bclasses\b(?!\.(?:quantized|rnn)\b)\s*[.\\#].{0,20}")
 
 
 def load(path: Path, section: ModelSection, folder: Path) -> Loaded:  # noqa: ARG001 - the signature of every loader

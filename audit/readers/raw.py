@@ -114,14 +114,33 @@ def numbers(column: "pd.Series[Any]") -> Doubles:
 
     if pd.api.types.is_numeric_dtype(column.dtype):
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    plain = _plain_numbers(column.tolist())
+    if plain is not None:
+        return plain
     codes, values = coded(column)
     return np.array([*map(as_number, values), math.nan])[codes]
 
 
+def _plain_numbers(cells: list[Any]) -> Doubles | None:
+    """The cells at once where each is a number, which is the common case; else None."""
+    if not all(isinstance(cell, str) and "_" not in cell for cell in cells):
+        return None
+    try:
+        return np.array([float(cell) for cell in cells], dtype=np.float64)
+    except ValueError:
+        return None
+
+
 def missing_rows(column: "pd.Series[Any]", markers: Collection[str]) -> Mask:
     """[N] whether a cell is empty or holds one of the markers, spaces around it not counted."""
-    codes, values = coded(column)
-    return np.array([*(value.strip() in markers for value in values), True])[codes]
+    import pandas as pd
+
+    empty = column.isna().to_numpy(dtype=np.bool_)
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        coded_as = [value for value in map(as_number, markers) if math.isfinite(value)]
+        return empty | np.isin(numbers(column), coded_as)
+    told = [(c if isinstance(c, str) else as_text(c)).strip() in markers for c in column.tolist()]
+    return empty | np.array(told, dtype=np.bool_)
 
 
 def cell_at(column: "pd.Series[Any]", rows: Mask) -> tuple[int, str]:

@@ -126,6 +126,7 @@ def test_images_are_summed_up_by_cells_and_shown():
     assert len(found.tables[0].rows) == 16
     assert sum(row[2] for row in found.tables[0].rows) == pytest.approx(1)
     assert found.tables[0].rows[0][0].startswith("row ")
+    assert found.figures[0].title.startswith("Image cell row ")
     picture = found.figures[1]
     assert picture.kind == "heatmaps"
     assert len(picture.data["captions"]) == 2

@@ -4,6 +4,8 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from audit.errors import LoadError
 from audit.readers.raw import Raw, as_number, as_text, cell_at, coded, digest, missing_rows, numbers
@@ -38,6 +40,21 @@ def test_cells_of_one_text_share_a_code():
 def test_missing_counts_empty_cells_and_markers_but_not_other_words():
     column = pd.Series(["a", " N/A ", None, "NA-like", "?"], dtype=object)
     assert missing_rows(column, ("N/A", "?")).tolist() == [False, True, True, False, True]
+
+
+@given(
+    st.lists(
+        st.text(max_size=6) | st.floats().map(repr) | st.sampled_from(["1_0", " 2 ", "True"]), max_size=5
+    )
+)
+def test_a_column_of_text_is_read_as_its_cells_are(cells):
+    found = numbers(pd.Series(cells, dtype=object))
+    np.testing.assert_array_equal(found, [as_number(cell) for cell in cells])
+
+
+def test_a_number_may_stand_for_a_missing_value():
+    assert missing_rows(pd.Series([1.0, -999.0, np.nan]), ("-999", "?")).tolist() == [False, True, True]
+    assert missing_rows(pd.Series([True, False]), ("?",)).tolist() == [False, False]
 
 
 def test_nullable_integers_stay_whole_beside_an_empty_cell():

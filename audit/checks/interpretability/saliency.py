@@ -58,7 +58,7 @@ def saliency(
         found,
         data,
         [proportion("zero_gradient_share", silent, len(values), better="lower")],
-        finding="moves the decision most when it changes a little",
+        finding="would move the decision most if changed a little",
         caveats=[LOCAL_SLOPE],
         examples=examples,
         value_range=model.input_range,

@@ -39,7 +39,7 @@ def test_the_steepest_feature_leads():
     found = measured(steep([0.1, -2.0, 0.5]), data)
     assert [row[0] for row in found.tables[0].rows] == ["pay", "debt", "age"]
     assert found.tables[0].rows[0][2] == pytest.approx(2 * data.inputs[:, 1].std(), rel=1e-4)
-    assert found.figures[0].title.startswith("pay moves")
+    assert found.figures[0].title.startswith("pay would move")
     assert "local slope" in " ".join(found.caveats)
     silent = found.measures[0]
     assert (silent.name, silent.value, silent.n, silent.better) == ("zero_gradient_share", 0.0, 50, "lower")
