@@ -17,7 +17,17 @@ from audit.evidence import Figure, Measure
 from audit.policy import Judgement, Verdict
 from audit.record import Finding, Record, canonical
 from audit.wording import (
-    NONE, VERDICT_WORDS, condition, count, exactly, interval, limit_in_words, number, setting, short, slug,
+    NONE,
+    VERDICT_WORDS,
+    condition,
+    count,
+    exactly,
+    interval,
+    limit_in_words,
+    number,
+    setting,
+    short,
+    slug,
     words,
 )  # fmt: skip
 
@@ -319,6 +329,18 @@ class Page:
     def overview_rows(self) -> list[Row]:
         """As much of the overview as fits a page."""
         return self.overview[:_OVERVIEW_ROWS]
+
+    @cached_property
+    def overview_title(self) -> str:
+        """What the overview says, in words."""
+        total, held = len(self.overview), self.counts.get(Verdict.PASS, 0)
+        broken = self.counts.get(Verdict.FAIL, 0)
+        if held == total:
+            return f"{'The comparison' if total == 1 else f'All {total} comparisons'} with a limit held"
+        if broken:
+            verb = "breaks its limit" if broken == 1 else "break their limit"
+            return f"{broken} of {count(total, 'comparison')} {verb}"
+        return f"{held} of {count(total, 'comparison')} held; the others are not settled"
 
     @cached_property
     def counts(self) -> dict[Verdict, int]:

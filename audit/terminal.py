@@ -77,7 +77,7 @@ class Watch:
         elif event == "ready":
             model, data = fields["model"], fields["data"]
             self._line(
-                f"loaded {escape(str(model.get('path', 'model')))} on {model.get('device')}, "
+                f"loaded {escape(str(model.get('file', 'model')))} on {model.get('device')}, "
                 f"{data.get('rows')} rows"
             )
         elif event == "start":

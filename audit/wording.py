@@ -265,8 +265,8 @@ def _fact(label: str, value: Any) -> Fact:
     if isinstance(value, Mapping):
         nested = any(isinstance(item, Mapping | list | tuple) for item in value.values())
         if nested or len(value) > _INLINE:
-            rows = tuple((key, setting(item)) for key, item in value.items())
-            return Fact(label, columns=("Name", "Value"), rows=rows)
+            pairs = tuple((key, setting(item)) for key, item in value.items())
+            return Fact(label, columns=("Name", "Value"), rows=pairs)
     elif isinstance(value, Sequence) and not isinstance(value, str | bytes) and value:
         if all(isinstance(item, Mapping) for item in value):
             columns = table_columns(value)

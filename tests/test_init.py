@@ -196,8 +196,6 @@ def test_adult_takes_the_test_rows_and_the_encoder_beside_it(tmp_path, weights, 
 
 
 def test_an_exported_model_is_loaded_and_told(tmp_path, table):
-    load = pytest.importorskip("audit.load", reason="the model loader is not there")
-    assert load.load_model
     network = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 2)).eval()
     exported = torch.export.export(
         network, (torch.zeros(2, 5),), dynamic_shapes=({0: torch.export.Dim("rows")},)

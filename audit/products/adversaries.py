@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from audit.model import Model
 
 DEFAULT_ROWS = 1000
-NOISE_DRAWS = 5
+NOISE_DRAWS = 3
 
 
 @dataclass(frozen=True)

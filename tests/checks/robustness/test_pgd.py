@@ -18,7 +18,8 @@ needs_mnist = pytest.mark.skipif(not MNIST.is_dir(), reason="shared/data/mnist i
 SETTINGS = {"epsilon": [0.3], "steps": 50, "step_size": 0.01 / 0.3}
 
 
-def shared_over(name, rows):
+def shared_over(name, every=1):
+    """The data and the attacks on a network over every so-many-th row of the MNIST test set."""
     net = nn.Sequential(
         nn.Conv2d(1, 16, 4, 2, 1),
         nn.ReLU(),
@@ -30,14 +31,14 @@ def shared_over(name, rows):
         nn.Linear(100, 10),
     )
     weights = torch.load(MNIST / name, weights_only=True, map_location="cpu")
-    net.load_state_dict(weights["state_dict"][0] if "state_dict" in weights else weights)
+    net.load_state_dict(weights)
     model = Model(
         module=net.eval(), device=torch.device("cpu"), input_range=(0.0, 1.0), passes=Passes(batch=64)
     )
     held = np.load(MNIST / "mnist_test.npz")
     data = Dataset(
-        inputs=(held["images"][:rows, None] / 255).astype(np.float32),
-        labels=held["labels"][:rows].astype(np.int64),
+        inputs=(held["images"][::every, None] / 255).astype(np.float32),
+        labels=held["labels"][::every].astype(np.int64),
         modality="image",
         classes=tuple("0123456789"),
     )
@@ -51,7 +52,7 @@ def only(evidence, name):
 
 @needs_mnist
 def test_an_fgsm_trained_net_holds_against_fgsm_and_less_against_pgd():
-    data, shared = shared_over("fgsm_trained.pth", 2000)
+    data, shared = shared_over("fgsm_trained.pth", 5)
     robust = only(pgd.measure(data, shared, **SETTINGS, rows=None), "robust_accuracy")
     single = shared.fgsm([0.0, 0.3], rows=None)
     assert robust.low < 0.911 < robust.high
@@ -62,7 +63,7 @@ def test_an_fgsm_trained_net_holds_against_fgsm_and_less_against_pgd():
 @needs_mnist
 @pytest.mark.slow
 def test_the_published_numbers_over_all_10000():
-    data, shared = shared_over("fgsm_trained.pth", 10_000)
+    data, shared = shared_over("fgsm_trained.pth")
     evidence = pgd.measure(data, shared, **SETTINGS, rows=None)
     assert only(evidence, "clean_accuracy").value == pytest.approx(0.9850, abs=0.0002)
     assert only(evidence, "robust_accuracy").value == pytest.approx(0.911, abs=0.005)
@@ -71,9 +72,9 @@ def test_the_published_numbers_over_all_10000():
 
 @needs_mnist
 def test_a_certified_net_never_falls_below_its_certificate():
-    data, shared = shared_over("certified.pth", 2000)
+    data, shared = shared_over("certified.pth", 5)
     evidence = pgd.measure(data, shared, epsilon=[0.1], steps=20, rows=None)
     robust, clean = only(evidence, "robust_accuracy"), only(evidence, "clean_accuracy")
     assert 1 - 0.058 - 0.015 < robust.value < clean.value  # .058 is certified over 10,000; these are 2,000
-    assert robust.low < 1 - 0.0405 < robust.high or robust.value == pytest.approx(1 - 0.0405, abs=0.015)
+    assert robust.value == pytest.approx(1 - 0.0405, abs=0.015)
     assert not robust.unreliable
