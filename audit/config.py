@@ -191,7 +191,7 @@ def _sentence(error: ValidationError, noun: Any, path: Path) -> str:
     place = ".".join(keys)
     if first["type"] == "extra_forbidden":
         known = _known_keys(noun, keys[:-1])
-        return f"{path}: '{place}' is not a known key{nearest(keys[-1], known)}"
+        return f"{path}: '{place}' is not a known key{nearest(keys[-1], known)}."
     if first["type"] == "missing":
         return f"{path}: '{place}' is missing; it is required."
     message = first["msg"].removeprefix("Value error, ")

@@ -51,9 +51,9 @@ class NotEvaluable(CheckError):  # noqa: N818 - named after the status it leads 
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint that names what was probably meant: `; did you mean 'x'?` or the known words."""
+    """The middle of a sentence that names what was probably meant, or else the known words."""
     names = sorted(known)
     close = get_close_matches(word, names, n=1, cutoff=0.5)
     if close:
-        return f"; did you mean '{close[0]}'?"
+        return f"; the nearest is '{close[0]}'"
     return f"; known are {', '.join(names)}" if names else ""

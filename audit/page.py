@@ -25,11 +25,12 @@ from audit.wording import (
     interval,
     limit_in_words,
     number,
+    roughly,
     setting,
     short,
     slug,
     words,
-)  # fmt: skip
+)
 
 GRAVEST_FIRST = (
     Verdict.FAIL,
@@ -97,6 +98,7 @@ class Drawing:
     figure: Figure
     shape: pictures.Bars | pictures.Curve | pictures.Heatmaps | None
     missing: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,12 @@ class Shown:
         """Measures that no limit speaks of."""
         judged = {_key(item.measure, item) for item in self.finding.verdicts}
         return [item for item in self.finding.measures if _key(item.name, item) not in judged]
+
+    @property
+    def all_drawn(self) -> bool:
+        """Nothing was judged and every measure stands in a picture: a table would only repeat them."""
+        drawn = sum(len(panel.rows) for panel in self.panels)
+        return not self.finding.verdicts and drawn == len(self.finding.measures)
 
     @cached_property
     def unmatched(self) -> list[Judgement]:
@@ -217,7 +225,7 @@ def _panel(key: tuple[Any, ...], rows: list[tuple[Row, pictures.Span]], shown: S
     measure, at_least, at_most = key
     most = min(_PANEL_ROWS, shown.page.table_rows(5))
     spans = [span for _, span in rows]
-    scale = pictures.scale_over(spans)
+    scale = pictures.scale_over(spans, whole=not rows[0][0].asked)
     drawn = tuple(replace(row, strip=pictures.strip_on(scale, span)) for row, span in rows[:most])
     bounds = (("at least", at_least), ("at most", at_most))
     counts = Counter(row.verdict for row, _ in rows)
@@ -413,7 +421,7 @@ class Page:
         """What a person must still do, the most urgent first."""
         counts = self.counts
         needed = max((row.needed for row in self.overview if row.needed), default=None)
-        rows = f", for example by testing on about {needed:,} rows" if needed else ""
+        rows = f", for example by testing on about {roughly(needed)} rows" if needed else ""
         gone = sum(len(entries) for title, entries in self.gaps if title in _GONE)
         unjudged = sum(shown.verdict is Verdict.NOT_JUDGED for shown in self.findings)
         said = [
@@ -469,10 +477,12 @@ class Page:
 
     def draw(self, finding: Finding, figure: Figure) -> Drawing:
         """A figure with its geometry; a sentence where it cannot be drawn."""
+        sizes = [item.n for item in finding.measures if item.n]
+        source = f"Source: {short(finding.check)}" + (f", n = {max(sizes):,} rows." if sizes else ".")
         try:
-            return Drawing(figure=figure, shape=self._shape(finding, figure))
+            return Drawing(figure=figure, shape=self._shape(finding, figure), source=source)
         except LoadError as error:
-            return Drawing(figure=figure, shape=None, missing=str(error))
+            return Drawing(figure=figure, shape=None, missing=str(error), source=source)
 
     def _shape(self, finding: Finding, figure: Figure) -> pictures.Bars | pictures.Curve | pictures.Heatmaps:
         simple: dict[str, Callable[[Mapping[str, Any]], pictures.Bars | pictures.Curve]] = {

@@ -100,11 +100,11 @@ def nice_ticks(low: float, high: float, count: int = 5) -> tuple[float, ...]:
     return tuple(float(f"{index * step:.12g}") for index in range(first, last + 1))
 
 
-def scale_over(spans: Sequence[Span]) -> Scale:
+def scale_over(spans: Sequence[Span], *, whole: bool = False) -> Scale:
     """A scale on which the values and limits of all spans stand, and their intervals as far as is sensible.
 
     An interval that is more than a few times longer than everything else is cut at the edge. Shares keep
-    to [0, 1], and show all of it when they use half of it.
+    to [0, 1], and show all of it when they use half of it or `whole` is asked for.
     """
     points: list[float] = []
     for span in spans:
@@ -113,7 +113,7 @@ def scale_over(spans: Sequence[Span]) -> Scale:
     pad = _PAD * (high / 2 - low / 2) * 2 or 0.1 * abs(high) or 0.1
     left, right = low - pad, high + pad
     if low >= 0 and high <= 1:
-        left, right = (0.0, 1.0) if high - low > 1 / 2 else (max(0.0, left), min(1.0, right))
+        left, right = (0.0, 1.0) if whole or high - low > 1 / 2 else (max(0.0, left), min(1.0, right))
     if not (math.isfinite(left) and math.isfinite(right) and left < right):
         left, right = min(low, -1.0), max(high, 1.0)
     return Scale(left, right, nice_ticks(left, right))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _FILTERS = (
     "condition", "count", "day", "exactly", "facts", "interval", "limit_in_words", "number", "prose",
-    "sentence", "setting", "short", "slug", "words",
+    "roughly",     "sentence", "setting", "short", "slug", "words",
 )  # fmt: skip
 
 

@@ -37,17 +37,17 @@ _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
 )
 VERDICT_WORDS: dict[Verdict, tuple[str, str]] = {
-    Verdict.PASS: ("Pass", "Every limit that was set was held."),
-    Verdict.FAIL: ("Fail", "At least one limit was broken."),
-    Verdict.INCONCLUSIVE: ("Inconclusive", "No limit was broken, but the data cannot settle every limit."),
-    Verdict.NOT_EVALUABLE: ("Not evaluable", "A limit was set on a number that this data does not define."),
+    Verdict.PASS: ("PASS", "Every limit that was set was held."),
+    Verdict.FAIL: ("FAIL", "At least one limit was broken."),
+    Verdict.INCONCLUSIVE: ("INCONCLUSIVE", "No limit was broken, but the data cannot settle every limit."),
+    Verdict.NOT_EVALUABLE: ("NOT EVALUABLE", "A limit was set on a number that this data does not define."),
     Verdict.NOT_APPLICABLE: (
-        "Not applicable",
+        "NOT APPLICABLE",
         "A check that was asked for by name does not fit this model or this data.",
     ),
-    Verdict.BROKEN: ("Broken", "A planned check did not run to its end, so the audit cannot say yes."),
+    Verdict.BROKEN: ("BROKEN", "A planned check did not run to its end, so the audit cannot say yes."),
     Verdict.NOT_JUDGED: (
-        "Not judged",
+        "NOT JUDGED",
         "Numbers were measured, but no limit was set, so there is no yes or no.",
     ),
 }
@@ -105,6 +105,12 @@ def count(value: Any, noun: str = "") -> str:
     return f"{text} {noun}" if value == 1 else f"{text} {noun}s"
 
 
+def roughly(value: int) -> str:
+    """A number to two digits, for what is an estimate itself: `41,000`."""
+    digits = max(0, len(str(abs(value))) - 2)
+    return f"{round(value, -digits):,}"
+
+
 def words(name: str) -> str:
     """A name of the record as words: `robust_accuracy` becomes `Robust accuracy`."""
     text = name.replace("_", " ").strip()
@@ -146,7 +152,7 @@ def limit_in_words(item: Any) -> str:
     """`at least 0.8`, for a limit or a judgement; its own text where it carries no bound."""
     bounds = [f"at least {exactly(item.at_least)}"] if item.at_least is not None else []
     bounds += [f"at most {exactly(item.at_most)}"] if item.at_most is not None else []
-    return " and ".join(bounds) or str(getattr(item, "limit", ""))
+    return " and ".join(bounds) or str(item.limit).removeprefix(item.measure).strip()
 
 
 def short(text: Any, most: int = 80) -> str:
@@ -225,13 +231,13 @@ class LongTexts:
     def __bool__(self) -> bool:
         return bool(self.texts)
 
-    def clip(self, text: Any, most: int = 80) -> "Markup":
-        """A text, cut after `most` characters with a link to the whole."""
+    def clip(self, text: Any, most: int = 80, *, code: bool = False) -> "Markup":
+        """A text, cut after `most` characters with a link to the whole; `code` sets backticks as code."""
         from markupsafe import escape
 
         plain = visible(str(text))
         if len(plain) <= most:
-            return escape(plain)
+            return markup(_inline(plain)) if code else escape(plain)
         index = self.texts.setdefault(plain, len(self.texts) + 1)
         link = f'<a class="cut" href="#long-{index}">in full ({len(plain):,} characters)</a>'
         return markup(f"{escape(plain[:most].rstrip())}… {link}")

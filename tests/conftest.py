@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+# With --import-mode=importlib a test finds no module beside itself; networks.py and hostile.py are shared.
+sys.path.insert(0, str(Path(__file__).parent))
+
 
 @pytest.fixture(scope="session")
 def shared_data():

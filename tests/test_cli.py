@@ -82,7 +82,7 @@ def test_commands_without_a_model_import_no_torch(arguments, run_folder):
         (["judge", "absent"], "does not exist"),
         (["judge", "run", "--policy", "absent.toml"], "absent.toml does not exist"),
         (["render", "run", "--document", "technical-reprot"], "technical-report"),
-        (["checks", "robustness.pdg"], "did you mean 'robustness.pgd'"),
+        (["checks", "robustness.pdg"], "the nearest is 'robustness.pgd'"),
         (["init", "absent.pt2", "absent.csv"], "absent"),
         (["render", "run", "--output", "/proc/none/x.html"], "/proc/none/x.html cannot be written"),
     ],
@@ -106,7 +106,7 @@ CONFIG = '[model]\npath = "m.pt2"\n[data]\npath = "d.csv"\n'
     ("text", "words"),
     [
         ("[model", "is not valid TOML"),
-        (CONFIG + "[modle]\n", "'modle' is not a known key; did you mean 'model'?"),
+        (CONFIG + "[modle]\n", "'modle' is not a known key; the nearest is 'model'"),
         (CONFIG.replace("path", "paht", 1), "'model.p"),
         ('[model]\npath = "m"\n', "'data' is missing"),
         (CONFIG + '[policy.limits."a.b"]\nx = { at_leest = 1 }\n', "at_leest"),
@@ -115,7 +115,7 @@ CONFIG = '[model]\npath = "m.pt2"\n[data]\npath = "d.csv"\n'
         (CONFIG + '[checks]\nrun = ["robustnes.*"]\n', "matches no installed check"),
         (
             CONFIG + '[policy.limits."robustness.pdg"]\nx = { at_least = 1 }\n',
-            "did you mean 'robustness.pgd'",
+            "the nearest is 'robustness.pgd'",
         ),
         (CONFIG + '[checks.settings."robustness.pgd"]\nstep = 3\n', "'step' = 3 is wrong"),
     ],

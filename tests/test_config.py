@@ -41,7 +41,7 @@ def test_the_data_section_takes_what_its_users_write(tmp_path):
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        (LEAST + "sensitiv = []\n", r"'data\.sensitiv' is not a known key; did you mean 'sensitive'"),
+        (LEAST + "sensitiv = []\n", r"'data\.sensitiv' is not a known key; the nearest is 'sensitive'"),
         (LEAST + "rows = 0\n", r"'data\.rows' = 0 is wrong"),
         (LEAST + 'layout = "HWC"\n', r"'data\.layout' = 'HWC' is wrong"),
         (LEAST + '[data.features.x]\nkind = "word"\n', r"'data\.features\.x\.kind' = 'word' is wrong"),

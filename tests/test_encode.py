@@ -97,7 +97,7 @@ def test_described_kind_range_and_immutability_are_merged(tmp_path):
         load(tmp_path, fitted, features={"age": {"range": [0, 49]}})
     with pytest.raises(LoadError, match=r'features\."sex".*range is for a feature of one input'):
         load(tmp_path, fitted, features={"sex": {"range": [0, 1]}})
-    with pytest.raises(LoadError, match=r"'agee' is not a raw column of .*did you mean 'age'"):
+    with pytest.raises(LoadError, match=r"'agee' is not a raw column of .*the nearest is 'age'"):
         load(tmp_path, fitted, features={"agee": {}})
     with pytest.raises(LoadError, match="columns cannot be given beside an encoder"):
         load(tmp_path, fitted, features={"age": {"columns": ["age"]}})
@@ -209,7 +209,7 @@ def test_a_column_used_twice_is_one_feature(tmp_path):
 def test_a_column_of_the_encoder_that_the_table_lacks_is_named(tmp_path):
     with pytest.raises(LoadError, match=r"t\.csv has no column 'job', which the encoder e\.skops names"):
         load(tmp_path, encoder(), FRAME.drop(columns="job"))
-    with pytest.raises(LoadError, match=r"names 'jobb', which .*did you mean 'job'"):
+    with pytest.raises(LoadError, match=r"names 'jobb', which .*the nearest is 'job'"):
         load(tmp_path, encoder(), inputs=("jobb",))
 
 

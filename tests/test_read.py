@@ -166,7 +166,7 @@ def test_where_that_keeps_nothing_names_the_values_there_are(tmp_path):
     with pytest.raises(LoadError, match=r"people\.csv.*'split' = 'tset'; it holds 'test', 'train'"):
         load(tmp_path, where={"split": "tset"})
     with pytest.raises(
-        LoadError, match="no column 'spilt', which \\[data\\] where names; did you mean 'split'"
+        LoadError, match="no column 'spilt', which \\[data\\] where names; the nearest is 'split'"
     ):
         load(tmp_path, where={"spilt": "test"})
 
@@ -200,10 +200,10 @@ def test_columns_that_do_not_exist_are_named(tmp_path):
     ):
         load(tmp_path, target="lable")
     with pytest.raises(
-        LoadError, match=r"no column 'sexx', which \[data\] sensitive names; did you mean 'sex'"
+        LoadError, match=r"no column 'sexx', which \[data\] sensitive names; the nearest is 'sex'"
     ):
         load(tmp_path, sensitive=("sexx",), inputs=("age",))
-    with pytest.raises(LoadError, match=r"no column 'agee', which \[data\] inputs names; did you mean 'age'"):
+    with pytest.raises(LoadError, match=r"no column 'agee', which \[data\] inputs names; the nearest is 'age'"):
         load(tmp_path, inputs=("agee",))
 
 
@@ -250,7 +250,7 @@ def test_the_reader_is_chosen_by_content_and_a_false_name_is_refused(tmp_path):
 def test_a_file_or_reader_that_is_not_there(tmp_path):
     with pytest.raises(LoadError, match=r"gone\.csv does not exist"):
         load_data(DataSection(path="gone.csv", target="y"), tmp_path)
-    with pytest.raises(LoadError, match="reader = 'cvs' is not installed; did you mean 'csv'"):
+    with pytest.raises(LoadError, match="reader = 'cvs' is not installed; the nearest is 'csv'"):
         load(tmp_path, reader="cvs")
     with pytest.raises(LoadError, match="is a folder, but the reader 'csv' takes a file"):
         load_data(DataSection(path=".", reader="csv", target="y"), tmp_path)

@@ -106,8 +106,8 @@ def test_each_check_is_planned_once_and_the_name_wins():
     ("arguments", "words"),
     [
         ((["robustnes.*"], {}, []), "'robustnes.*' matches no installed check"),
-        ((["*"], {"robustness.pdg": {}}, []), "did you mean 'robustness.pgd'"),
-        ((["*"], {}, ["fairness.group"]), "did you mean 'fairness.groups'"),
+        ((["*"], {"robustness.pdg": {}}, []), "the nearest is 'robustness.pgd'"),
+        ((["*"], {}, ["fairness.group"]), "the nearest is 'fairness.groups'"),
         ((["robustness.pgd"], {}, ["fairness.groups"]), "a limit speaks of 'fairness.groups'"),
     ],
 )

@@ -67,21 +67,22 @@ def test_settings_and_limits_are_checked_before_anything_runs(model, data):
     with pytest.raises(ConfigError, match=r"'sure' = 1 is wrong"):
         audit.audit(model, data, checks=[size], settings={"sample.size": {"sure": 1}})
     policy = Policy(limits=(Limit(check="sample.sise", measure="all", at_least=0.5),))
-    with pytest.raises(ConfigError, match=r"did you mean 'sample\.size'"):
+    with pytest.raises(ConfigError, match=r"the nearest is 'sample\.size'"):
         audit.audit(model, data, checks=[size], policy=policy)
 
 
 def test_a_saved_model_and_a_file_are_loaded_by_keyword(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     network = nn.Sequential(nn.Linear(2, 2)).eval()
-    torch.jit.save(torch.jit.trace(network, torch.zeros(1, 2)), "model.pt")
+    shapes = ({0: torch.export.Dim("rows")},)
+    torch.export.save(torch.export.export(network, (torch.zeros(2, 2),), dynamic_shapes=shapes), "model.pt2")
     (tmp_path / "data.csv").write_text("a,b,label\n1,2,no\n3,4,yes\n5,6,yes\n")
     data = audit.load_data("data.csv", target="label")
     assert data.classes == ("no", "yes")
-    model = audit.load_model("model.pt", classes=data.classes)
-    assert model.loader == "torchscript"
+    model = audit.load_model("model.pt2", classes=data.classes)
+    assert model.loader == "pt2"
     with pytest.raises(ConfigError, match="'devise'"):
-        audit.load_model("model.pt", devise="cpu")
+        audit.load_model("model.pt2", devise="cpu")
 
 
 def test_every_public_name_is_there():

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from audit import journal
 from audit.record import read_record
 
 PLUGIN = '''
@@ -178,7 +179,7 @@ def test_a_clean_run_leaves_a_record_a_journal_and_a_report(project):
     done = project.run()
     assert done.returncode == 0, done.stderr
     assert project.statuses() == {"first": "measured", "prints": "measured", "last": "measured"}
-    events = [json.loads(line)["event"] for line in (project.folder / "run/journal.jsonl").open()]
+    events = [event["event"] for event in journal.read(project.folder / "run")]
     assert events == ["begin", "ready", *["start", "finding"] * 3, "end"]
     assert (project.folder / "run/reports/technical-report.html").stat().st_size > 1000
     log = (project.folder / "run/worker.log").read_text()
@@ -219,10 +220,8 @@ def test_a_check_that_changes_the_model_is_broken_and_the_next_one_sees_the_mode
     assert project.run().returncode == 2
     assert project.statuses() == {"changes": "broken", "first": "measured", "last": "measured"}
     assert "left the model changed" in project.reason("changes")
-    states = {
-        json.loads(line)["state"] for line in (project.folder / "run/journal.jsonl").open()
-        if '"event":"ready"' in line
-    }  # fmt: skip
+    events = journal.read(project.folder / "run")
+    states = {event["state"] for event in events if event["event"] == "ready"}
     assert len(states) == 1
 
 

@@ -52,8 +52,8 @@ class Found:
     Attributes:
         fooled: [n] bool, misclassified according to the attack itself.
         points: [n, ...] the last point of each row; the misclassified one where `fooled`.
-        zero: [n] bool, the last gradient seen was zero wherever the attack may move.
-        nan: [n] bool, the last gradient seen held a value that is not a finite number.
+        zero: [n] bool, the last gradient was zero wherever the attack may move.
+        nan: [n] bool, the last gradient held a value that is not a finite number.
         late: [n] bool, fooled only after the first three quarters of the steps.
     """
 
@@ -117,7 +117,7 @@ def pgd(model: Model, labels: Tensor, inside: Ball, attack: Pgd, offset: Tensor 
     walk = _begin(start, labels, inside)
     every = _STEPS_BETWEEN_COMPACTIONS.get(model.device.type, _STEPS_BETWEEN_COMPACTIONS_ELSEWHERE)
     for step in range(attack.steps if inside.epsilon > 0 else 0):
-        _step(walk, model, attack)
+        _step(walk, model, attack, last=step == attack.steps - 1)
         if step < _EARLY_SHARE * attack.steps:
             walk.early = walk.fooled
         if (step + 1) % every == 0:
@@ -154,12 +154,16 @@ def _begin(start: Tensor, labels: Tensor, inside: Ball) -> _Walk:
     return _Walk(start, labels, inside, index, fooled, zero, nan, early, found)
 
 
-def _step(walk: _Walk, model: Model, attack: Pgd) -> None:
-    """One gradient pass; rows it shows as fooled stay where they are."""
+def _step(walk: _Walk, model: Model, attack: Pgd, *, last: bool) -> None:
+    """One gradient pass; rows it shows as fooled stay where they are.
+
+    Only the last gradient is examined: rows that are fooled before have shown that theirs was usable.
+    """
     labels, inside = walk.labels, walk.inside
     gradient, scores = model.input_gradient(walk.points, lambda s: LOSSES[attack.loss](s, labels))
     walk.fooled = walk.fooled | wrong(scores, labels)
-    walk.zero, walk.nan = unusable(gradient, inside.unit)
+    if last:
+        walk.zero, walk.nan = unusable(gradient, inside.unit)
     length = attack.share * inside.epsilon
     moved = project(inside, walk.points + length * direction(attack.norm, gradient, inside.unit))
     stay = walk.fooled.view(-1, *([1] * (moved.ndim - 1)))

@@ -1,6 +1,7 @@
 """Random displacements, one generator per row: the same whatever the batch size and the other rows are."""
 
 import math
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -28,10 +29,23 @@ def displacements(norm: Norm, movable: Floats, rows: Ints, stream: Stream, attem
     """
     free = movable.reshape(-1) > 0
     out = np.zeros((len(rows), free.size), dtype=np.float32)
-    for position, row in enumerate(rows):
-        generator = np.random.default_rng([seed, _STREAMS[stream], attempt, int(row)])
-        out[position, free] = _one(norm, int(free.sum()), generator, edge=stream == "noise")
+    size, generators = int(free.sum()), _generators([seed, _STREAMS[stream], attempt], rows)
+    for position, generator in enumerate(generators):
+        out[position, free] = _one(norm, size, generator, edge=stream == "noise")
     return out.reshape(len(rows), *movable.shape)
+
+
+def _generators(entropy: Sequence[int], rows: Ints) -> Iterator[np.random.Generator]:
+    """A generator for each row: one Philox key, and the row as the top word of its counter.
+
+    One generator is set anew for each row, which takes a seventh of the time that building one takes.
+    """
+    philox = np.random.Philox(key=np.random.SeedSequence(entropy).generate_state(2, np.uint64))
+    generator, state = np.random.Generator(philox), philox.state
+    for row in rows:
+        state["state"]["counter"][:] = (0, 0, 0, row)
+        philox.state = state
+        yield generator
 
 
 def _one(norm: Norm, size: int, generator: np.random.Generator, *, edge: bool) -> Floats:

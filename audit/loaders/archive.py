@@ -24,8 +24,7 @@ _NOT_A_PICKLE = (ValueError, OverflowError, KeyError, IndexError, MemoryError)
 _HEADER_LIMIT = 100_000_000
 _WEIGHT_MODULES = frozenset(
     {"torch", "torch._utils", "torch._tensor", "torch.storage", "torch.nn.parameter", "collections"}
-    | {"_codecs", "builtins", "__builtin__", "numpy", "numpy.dtypes"}
-    | {"numpy.core.multiarray", "numpy._core.multiarray"}
+    | {"_codecs"}
 )
 
 

@@ -1,14 +1,15 @@
 """Inspection of a .pt2 archive before torch opens it.
 
-`torch.export.load` runs what the archive says in more places than its pickles. Each was tried; each is
-closed here by a list of what is allowed:
+`torch.export.load` runs what an archive says in more places than its pickles; torch 2.13 was made to run
+code by each of these, and the tests do it again. Each is closed by a list of what is allowed:
 
 - pickles: sample inputs, weights and constants marked `use_pickle`, and the legacy records `*.pt`. Each
   must pass torch's restricted unpickler first;
 - custom and opaque objects, and compiled libraries (`data/aotinductor`), are refused;
 - the graph is JSON, but torch evaluates its shape expressions with sympy, which is `eval`; writes its
-  names into Python source that it compiles; and looks its operators up by any dotted name below `torch`,
-  `torch.os.system` among them. Expressions, names and operators that an export does not write are refused.
+  names into Python source that it compiles; imports modules that a nesting of inputs names; and looks
+  operators up by any dotted name below `torch`. What an export does not write there is refused;
+- guards are Python source that `ExportedProgram.module()` compiles. The loader drops them.
 """
 
 import ast
@@ -54,7 +55,7 @@ _ORDINARY = re.compile(r"[\w.:+\- ]*")
 _TREE_TYPES = {None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict"}
 
 _EXPRESSION_NODES = (
-    *(ast.Expression, ast.Call, ast.Name, ast.Load, ast.Constant, ast.keyword, ast.BinOp, ast.UnaryOp),
+    *(ast.Expression, ast.Load, ast.keyword, ast.BinOp, ast.UnaryOp),
     *(ast.operator, ast.unaryop, ast.Compare, ast.cmpop, ast.BoolOp, ast.boolop, ast.Tuple),
 )
 _FUNCTIONS = {"Symbol", "Integer", "Float", "Rational", "Add", "Mul", "Pow", "Mod", "Max", "Min", "Abs"} | {
@@ -110,7 +111,7 @@ def _inspect_config(archive: Archive, name: str, where: str) -> None:
     for tensor, entry in entries.items():
         payload = entry.get("path_name")
         if not isinstance(payload, str) or not _PAYLOAD.fullmatch(payload):
-            raise _refusal(where, f"'{tensor}' is stored as '{payload}', an object and not a tensor")
+            raise _refusal(where, f"'{tensor}' kept as the object '{payload}' and not as a tensor")
         if entry.get("use_pickle"):
             record = f"{name.rpartition('/')[0]}/{payload}"
             _inspect_pickle(archive.read(record), f"{archive.path}, record '{record}'")
@@ -119,7 +120,6 @@ def _inspect_config(archive: Archive, name: str, where: str) -> None:
 def _inspect_graph(graph: Any, where: str) -> None:
     if not isinstance(graph, dict) or "graph_module" not in graph:
         raise LoadError(f"{where} holds no graph; save the model again.")
-    # Nothing here runs them, but `ExportedProgram.module()` would; the loader drops them.
     _walk({key: value for key, value in graph.items() if key != "guards_code"}, (), where)
 
 
@@ -190,9 +190,10 @@ def _is_arithmetic(node: ast.AST) -> bool:
         return isinstance(node.func, ast.Name) and node.func.id in _FUNCTIONS
     if isinstance(node, ast.Name):
         return not node.id.startswith("__")
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        # sympy parses strings too: only a symbol's name may stand there.
-        return re.fullmatch(r"[a-z]+\d+|-?\d+(\.\d+)?", node.value) is not None
+    if isinstance(node, ast.Constant):
+        # sympy parses strings too: only a symbol's name or a number may stand there.
+        text = node.value if isinstance(node.value, str) else ""
+        return isinstance(node.value, int | float) or bool(re.fullmatch(r"[a-z]+\d+|-?\d+(\.\d+)?", text))
     return isinstance(node, _EXPRESSION_NODES)
 
 

@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -55,8 +56,8 @@ def read_weights(file: Path | bytes, where: str) -> Any:
             return torch.load(source, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise LoadError(
-            f"{where} holds more than weights ({_refused(error)}), so unpickling it could run code; save "
-            "the weights alone, or set [model] trust = true if you trust its author with this machine."
+            f"{where} holds more than weights (it names {_refused(error)}), so unpickling it could run code; "
+            "save the weights alone, or set [model] trust = true if you trust its author with this machine."
         ) from None
     except Exception as error:
         raise LoadError(f"{where} cannot be read as weights: {first_line(error)}.") from error
@@ -64,12 +65,12 @@ def read_weights(file: Path | bytes, where: str) -> Any:
 
 def _refused(error: Exception) -> str:
     """What torch's unpickler refused, out of its long advice."""
-    text = str(error)
-    for start in ("Unsupported global: GLOBAL ", "Unsupported class "):
-        if start in text:
-            return text.split(start, 1)[1].split(maxsplit=1)[0].rstrip(".,")
-    lines = [line.strip() for line in text.splitlines() if "WeightsUnpickler error" in line]
-    return (lines or [first_line(error)])[0].removeprefix("WeightsUnpickler error: ")[:160]
+    named = re.search(r"(?:GLOBAL|[Cc]lass|function) ([\w.]*\w)", str(error))
+    if named:
+        return named.group(1)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = [line for line in lines if "WeightsUnpickler error" in line] or lines[-2:-1] or lines
+    return said[0].removeprefix("WeightsUnpickler error: ")[:160] if said else "of a kind it does not know"
 
 
 def with_factory(values: Any, section: ModelSection, folder: Path, path: Path) -> Loaded:

@@ -260,8 +260,8 @@ def test_too_few_samples_are_raised_and_told():
 @pytest.mark.parametrize(
     ("method", "given", "sentence"),
     [
-        ("saliencey", {}, "did you mean 'saliency'"),
-        ("lime", {"sample": 5}, "did you mean 'samples'"),
+        ("saliencey", {}, "the nearest is 'saliency'"),
+        ("lime", {"sample": 5}, "the nearest is 'samples'"),
         ("lime", {"samples": 0}, "'samples' = 0"),
         ("kernel_shap", {"background": -1}, "'background' = -1"),
         ("integrated_gradients", {"steps": 0}, "'steps' = 0"),

@@ -51,7 +51,7 @@ def test_a_damaged_archive_gets_one_sentence(tmp_path, arrays, complaint):
 
 def test_a_sensitive_array_that_is_absent_or_pickled_is_named(tmp_path):
     section = saved(tmp_path, x=np.ones((1, 2)), y=[0], sex=np.array(["f"]), race=np.array([None]))
-    with pytest.raises(LoadError, match="no array 'sx'; did you mean 'sex'"):
+    with pytest.raises(LoadError, match="no array 'sx'; the nearest is 'sex'"):
         load_data(section.model_copy(update={"sensitive": ("sx",)}), tmp_path)
     with pytest.raises(LoadError, match="'race' holds pickled objects"):
         load_data(section.model_copy(update={"sensitive": ("race",)}), tmp_path)
