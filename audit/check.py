@@ -133,5 +133,5 @@ def _annotation(item: Check, parameter: inspect.Parameter) -> Any:
     if annotation is inspect.Parameter.empty:
         raise ConfigError(f"check '{item.name}': its setting '{parameter.name}' has no type; annotate it.")
     if isinstance(annotation, str):
-        return eval(annotation, item.measure.__globals__)  # type: ignore[attr-defined]  # noqa: S307 - the plugin's own source, as the interpreter reads it
+        return eval(annotation, item.measure.__globals__)  # noqa: S307 - the plugin's own source, as the interpreter reads it
     return annotation

@@ -157,14 +157,14 @@ def aligned(span: Span) -> Strip:
 
     Each strip has a scale of its own, chosen so that the farthest end nearly reaches the edge: the eye
     learns on which side of the limit the interval lies, not how long it is. Of two limits the one that
-    the interval comes closest to, or goes farthest beyond, is drawn.
+    the interval comes closest to, or goes farthest beyond, is drawn; without a number only the line is.
     """
     points = _finite(span.value, span.low, span.high)
     sides = [
         (limit, sign) for limit, sign in ((span.at_least, 1.0), (span.at_most, -1.0)) if limit is not None
     ]
     if not sides or not points:
-        return Strip(dot=None, limits=(50.0,) if sides else (), forbidden=((0.0, 50.0),) if sides else ())
+        return Strip(dot=None, limits=(50.0,), forbidden=((0.0, 50.0),))
     limit, sign = min(sides, key=lambda side: min(side[1] * (point - side[0]) for point in points))
     reach = max(abs(point - limit) for point in points)
 

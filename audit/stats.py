@@ -166,7 +166,7 @@ def larger_of_two(statistics: Statistics, level: float) -> Estimate:
     parts = [largest_difference(statistics[k], adjusted) for k in ("first", "second")]
     if any(part[0] is None for part in parts):
         return UNDEFINED
-    value, low, high = (max(column) for column in zip(*parts, strict=True))  # type: ignore[type-var]
+    value, low, high = (max(column) for column in zip(*parts, strict=True))
     return value, low, high
 
 

@@ -1,12 +1,12 @@
 """The evidence that FGSM and PGD share: robust accuracy over epsilon, whole and by group."""
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
-from audit.attack.result import AttackResult, Flags
+from audit.attack.result import AtEpsilon, AttackResult, Flags
 from audit.attack.space import Space
 from audit.checks.robustness.self_checks import SelfCheck, table, unreliable
 from audit.dataset import Dataset
@@ -16,6 +16,17 @@ from audit.stats import proportion
 Radii = Annotated[list[Annotated[float, Field(ge=0, allow_inf_nan=False)]], Field(min_length=1)]
 Rows = Annotated[int, Field(ge=1)]
 LATE_SHARE = 0.02
+
+_COUNTED = (
+    "epsilon",
+    "rows",
+    "already wrong",
+    "fooled",
+    "withstood",
+    "claimed but rejected",
+    "zero gradient",
+    "gradient not finite",
+)
 
 
 def robust_evidence(
@@ -68,64 +79,44 @@ def _measures(
 ) -> Iterator[Measure]:
     """Clean accuracy, then robust accuracy and success rate at each radius, of some of the rows."""
     total, correct = int(members.sum()), int((result.correct & members).sum())
+    nobody = "" if correct else f"0 of {total} rows are classified correctly, so none was attacked"
     yield proportion("clean_accuracy", correct, total, group=group, better="higher")
     for epsilon in epsilons:
         standing = int((result.robust(epsilon) & members).sum())
-        settings, why = {"epsilon": epsilon}, unreliable(checks, epsilon)
+        common: dict[str, Any] = {
+            "group": group,
+            "settings": {"epsilon": epsilon},
+            "unreliable": unreliable(checks, epsilon),
+        }
+        yield proportion("robust_accuracy", standing, total, better="higher", **common)
         yield proportion(
-            "robust_accuracy",
-            standing,
-            total,
-            group=group,
-            settings=settings,
-            better="higher",
-            unreliable=why,
-        )
-        nobody = "" if correct else f"0 of {total} rows are classified correctly, so none was attacked"
-        yield proportion(
-            "attack_success_rate",
-            correct - standing,
-            correct,
-            group=group,
-            settings=settings,
-            better="lower",
-            unreliable=why,
-            reason=nobody,
+            "attack_success_rate", correct - standing, correct, better="lower", reason=nobody, **common
         )
 
 
 def _counts(result: AttackResult) -> Table:
-    rows = []
-    for entry in result.at:
-        fooled = int(entry.fooled.sum())
-        rows.append(
-            (
-                entry.epsilon,
-                len(result.rows),
-                len(result.rows) - result.attacked,
-                fooled,
-                result.attacked - fooled,
-                sum(entry.rejected.values()),
-                int(entry.zero.sum()),
-                int(entry.nan.sum()),
-            )
-        )
     return Table(
         name="counts",
         title="What became of the rows",
-        columns=(
-            "epsilon",
-            "rows",
-            "already wrong",
-            "fooled",
-            "withstood",
-            "claimed but rejected",
-            "zero gradient",
-            "gradient not finite",
-        ),
-        rows=rows,
+        columns=_COUNTED,
+        rows=[_count(result, entry) for entry in result.at],
         note="Rows already wrong are not attacked and count as not robust. Each fooled row was judged again: "
         "it is inside epsilon, inside the valid range and misclassified in a fresh pass.",
+    )
+
+
+def _count(result: AttackResult, entry: AtEpsilon) -> tuple[float | int, ...]:
+    """One row of the table, in the order of `_COUNTED`."""
+    fooled = int(entry.fooled.sum())
+    return (
+        entry.epsilon,
+        len(result.rows),
+        len(result.rows) - result.attacked,
+        fooled,
+        result.attacked - fooled,
+        sum(entry.rejected.values()),
+        int(entry.zero.sum()),
+        int(entry.nan.sum()),
     )
 
 

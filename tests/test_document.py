@@ -1,0 +1,100 @@
+"""A document is read whole or refused in one sentence that says what would be right."""
+
+from pathlib import Path
+
+import pytest
+
+from audit.document import installed_documents, read_document
+from audit.errors import ConfigError
+
+WHOLE = """
+name = "mine"
+title = "Mine"
+purpose = "To try."
+audience = "Me"
+version = "1"
+
+[[pillars]]
+id = "fairness"
+title = "Fairness"
+question = "Is it fair?"
+
+[[sections]]
+id = "verdict"
+title = "Verdict"
+template = "verdict"
+statements = ["One.", "Two."]
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_technical_report_answers_in_the_order_in_which_a_reader_asks() -> None:
+    document = read_document("technical-report")
+    assert [section.id for section in document.sections] == [
+        "verdict", "not-tested", "findings", "policy", "environment", "fingerprints",
+    ]  # fmt: skip
+    assert document.sections[1].statements
+    assert {pillar.id for pillar in document.pillars} >= {"interpretability", "fairness", "robustness"}
+
+
+def test_every_shipped_document_is_found_under_its_name() -> None:
+    documents = installed_documents()
+    assert "technical-report" in documents
+    assert all(read_document(name) == document for name, document in documents.items())
+
+
+def test_an_unknown_name_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'technical-report'"):
+        read_document("tecnical-report")
+
+
+def test_a_document_of_ones_own_is_read_by_its_path(tmp_path: Path) -> None:
+    document = read_document(str(written(tmp_path, WHOLE)))
+    assert (document.name, document.sections[0].statements) == ("mine", ("One.", "Two."))
+    assert document.sections[0].intro == ""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('title = "Mine"\n', "", "'title' is missing"),
+        ('version = "1"', "version = 1", "'version' = 1 is wrong"),
+        ('audience = "Me"', 'audience = " "', "'audience'"),
+        ('name = "mine"', 'name = "yours"', "must be 'mine'"),
+        ('id = "verdict"', 'id = "The verdict"', "use a-z"),
+        ('template = "verdict"', 'template = "verdikt"', "did you mean 'verdict'"),
+        ('template = "verdict"', 'template = "../document"', "no section template"),
+        ('statements = ["One.", "Two."]', "statements = [1]", "list of sentences"),
+        ('statements = ["One.", "Two."]', 'statments = ["One."]', "did you mean 'statements'"),
+        ("[[sections]]", "[sections]", "[[sections]]"),
+        ("[[pillars]]", "[pillars]", "[[pillars]]"),
+        ('question = "Is it fair?"', "", "'question' is missing"),
+        ('version = "1"', 'version = "1"\ncolour = "red"', "'colour' is not a known key"),
+        ('name = "mine"', "name = ", "cannot be read as TOML"),
+    ],
+)
+def test_a_wrong_document_is_refused_in_one_sentence(tmp_path: Path, old: str, new: str, said: str) -> None:
+    assert old in WHOLE
+    path = written(tmp_path, WHOLE.replace(old, new))
+    with pytest.raises(ConfigError) as error:
+        read_document(path)
+    assert said in str(error.value)
+    assert str(path) in str(error.value)
+
+
+def test_two_sections_of_one_id_are_refused(tmp_path: Path) -> None:
+    doubled = WHOLE + WHOLE[WHOLE.index("[[sections]]") :]
+    with pytest.raises(ConfigError, match="'verdict' stands twice"):
+        read_document(written(tmp_path, doubled))
+
+
+def test_a_document_without_sections_or_without_a_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="at least one"):
+        read_document(written(tmp_path, WHOLE[: WHOLE.index("[[sections]]")]))
+    with pytest.raises(ConfigError, match="does not exist"):
+        read_document(tmp_path / "absent.toml")
