@@ -86,9 +86,12 @@ def init(
     from audit.init import write_config
 
     names = tuple(name.strip() for name in sensitive.split(",") if name.strip())
-    write_config(model, data, output, target=target, sensitive=names, factory=factory, force=force)
+    text = write_config(model, data, output, target=target, sensitive=names, factory=factory, force=force)
+    missing = [line for line in text.splitlines() if line.startswith(("# FILL IN", "# PROBLEM"))]
     print(f"wrote {output}; read it, then: model-audit run {output}")  # noqa: T201
-    return EXIT_OK
+    for line in missing:
+        _complain(f"before it runs: {line.removeprefix('# ')}.")
+    return EXIT_CANNOT_SAY_YES if missing else EXIT_OK
 
 
 @app.command(epilog="Example: `model-audit run audit.toml --out runs/today`")

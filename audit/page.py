@@ -42,12 +42,14 @@ GRAVEST_FIRST = (
     Verdict.PASS,
 )
 _OVERVIEW_ROWS = 24
-_PANEL_ROWS = 200
+_PANEL_ROWS, _PANEL_ROWS_SHORT = 200, 4
+_PANELS, _PANELS_SHORT = 40, 2
 _PLAIN_ROWS = 8
-_TABLE_CELLS = 60_000
-_SMALLEST_TABLE = 8
-_PICTURE_BYTES = 2_400_000
-_MOST_PICTURE_BYTES = 700_000
+_TABLE_ROWS = 200
+_FULL_BYTES = 1_500_000
+_ROW_BYTES, _CELL_BYTES, _POINT_BYTES, _FINDING_BYTES = 700, 45, 160, 3000
+_PICTURE_BYTES = 1_200_000
+_MOST_PICTURE_BYTES = 600_000
 _MOST_DECIMALS = 6
 _GONE = ("Planned and not measured", "Started and broken", "Could not be answered with this data")
 
@@ -103,11 +105,13 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Shown:
-    """A finding and what is drawn of it."""
+    """A finding and what is drawn of it. One that is not `full` is shown in short, to keep the page small."""
 
     finding: Finding
     anchor: str
     page: "Page"
+    full: bool = True
+    table_rows: int = _TABLE_ROWS
 
     @property
     def verdict(self) -> Verdict:
@@ -130,6 +134,17 @@ class Shown:
         """Nothing was judged and every measure stands in a picture: a table would only repeat them."""
         drawn = sum(len(panel.rows) for panel in self.panels)
         return not self.finding.verdicts and drawn == len(self.finding.measures)
+
+    @property
+    def left_out(self) -> int:
+        """Comparisons with a limit for which there was no room."""
+        drawn = sum(len(panel.rows) for panel in self.panels)
+        return len(self.finding.verdicts) - len(self.unmatched) - drawn if self.finding.verdicts else 0
+
+    @property
+    def summary(self) -> str:
+        """The first paragraph of its text."""
+        return self.finding.text.strip().partition("\n\n")[0]
 
     @cached_property
     def unmatched(self) -> list[Judgement]:
@@ -165,7 +180,11 @@ def _panels(shown: Shown) -> list[Panel]:
         whole = [item for item in shown.finding.measures if not item.group and item.value is not None]
         for measure in whole[:_PLAIN_ROWS]:
             groups.setdefault((measure.name, None, None), []).append(_plain_row(measure))
-    return [_panel(key, rows, shown) for key, rows in groups.items()]
+    most = _PANELS if shown.full else _PANELS_SHORT
+    panels = [_panel(key, rows, shown) for key, rows in groups.items()]
+    if len(panels) > most:
+        panels.sort(key=lambda panel: min(GRAVEST_FIRST.index(row.verdict) for row in panel.rows))
+    return panels[:most]
 
 
 def _judged_row(item: Judgement, shown: Shown) -> tuple[Row, pictures.Span]:
@@ -223,7 +242,9 @@ def _decimals(item: Judgement) -> int:
 
 def _panel(key: tuple[Any, ...], rows: list[tuple[Row, pictures.Span]], shown: Shown) -> Panel:
     measure, at_least, at_most = key
-    most = min(_PANEL_ROWS, shown.page.table_rows(5))
+    most = _PANEL_ROWS if shown.full else _PANEL_ROWS_SHORT
+    if len(rows) > most:
+        rows = sorted(rows, key=lambda entry: GRAVEST_FIRST.index(entry[0].verdict))
     spans = [span for _, span in rows]
     scale = pictures.scale_over(spans, whole=not rows[0][0].asked)
     drawn = tuple(replace(row, strip=pictures.strip_on(scale, span)) for row, span in rows[:most])
@@ -303,13 +324,26 @@ class Page:
     def findings(self) -> list[Shown]:
         """Every finding with its anchor, in the order of the record."""
         used: Counter[str] = Counter()
+        full = self._full
         shown = []
-        for finding in self.record.findings:
+        for index, finding in enumerate(self.record.findings):
             anchor = f"finding-{slug(finding.check)}"
             used[anchor] += 1
             suffix = f"--{used[anchor]}" if used[anchor] > 1 else ""
-            shown.append(Shown(finding, anchor + suffix, self))
+            shown.append(Shown(finding, anchor + suffix, self, full=index in full))
         return shown
+
+    @property
+    def _full(self) -> set[int]:
+        """Which findings are shown in full: the gravest ones, as many as keep the page small."""
+        findings = self.record.findings
+        order = sorted(range(len(findings)), key=lambda i: GRAVEST_FIRST.index(findings[i].verdict))
+        full, used = set(), 0
+        for index in order:
+            used += _weight(findings[index])
+            if used <= _FULL_BYTES:
+                full.add(index)
+        return full
 
     @cached_property
     def pillars(self) -> list[tuple[Pillar, list[Shown]]]:
@@ -467,14 +501,6 @@ class Page:
         both = (self.record.model.get("caveats") or (), self.record.data.get("caveats") or ())
         return [str(text) for texts in both for text in ([texts] if isinstance(texts, str) else texts)]
 
-    @cached_property
-    def _tables(self) -> int:
-        return sum(len(f.tables) + len(f.figures) + 2 * bool(f.measures) for f in self.record.findings) or 1
-
-    def table_rows(self, columns: int) -> int:
-        """How many rows a table may have, so that the page stays small whatever the record holds."""
-        return max(_SMALLEST_TABLE, _TABLE_CELLS // (self._tables * max(1, columns)))
-
     def draw(self, finding: Finding, figure: Figure) -> Drawing:
         """A figure with its geometry; a sentence where it cannot be drawn."""
         sizes = [item.n for item in finding.measures if item.n]
@@ -500,3 +526,20 @@ def _plural(amount: int, noun: str) -> str:
     if noun == "check or limit" and amount > 1:
         return f"{amount} checks or limits"
     return f"the {noun}" if amount == 1 else f"{amount} {noun}s"
+
+
+def _weight(finding: Finding) -> int:
+    """About how many bytes a finding takes on the page when it is shown in full, pictures aside."""
+    cells = sum(min(len(table.rows), _TABLE_ROWS) * len(table.columns) for table in finding.tables)
+    cells += 6 * min(len(finding.measures), _TABLE_ROWS)
+    points = sum(len(series.get("x", ())) for figure in finding.figures for series in _series(figure))
+    bars = sum(len(figure.data.get("labels", ())) for figure in finding.figures)
+    panels = Counter((item.measure, item.at_least, item.at_most) for item in finding.verdicts)
+    rows = sum(min(size, _PANEL_ROWS) for size in panels.values()) + min(bars, _PANEL_ROWS)
+    texts = len(finding.text) + sum(len(text) for text in finding.caveats)
+    return _FINDING_BYTES + _CELL_BYTES * cells + _POINT_BYTES * points + _ROW_BYTES * rows + texts
+
+
+def _series(figure: Figure) -> list[Mapping[str, Any]]:
+    found = figure.data.get("series", ())
+    return [entry for entry in found if isinstance(entry, Mapping)] if isinstance(found, Sequence) else []

@@ -173,7 +173,8 @@ def aligned(span: Span) -> Strip:
             return None
         if math.isinf(value):
             return 100.0 if value * sign > 0 else 0.0
-        return round(50 + _REACH * sign * (value - limit) / reach, 2) if reach > 0 else 50.0
+        share = (value - limit) / reach if 0 < reach < math.inf else 0.0
+        return round(50 + _REACH * sign * share, 2)
 
     ends = sorted(end for end in (at(span.low), at(span.high)) if end is not None)
     whole = len(ends) > 1

@@ -221,14 +221,16 @@ def _independent(model: Model, inputs: Tensor) -> _Question:
     """`f(batch)[i] == f(x_i)`; a single row is put into a batch with a row of zeros."""
     batch = inputs if len(inputs) > 1 else torch.cat([inputs, torch.zeros_like(inputs)])
     together = _outputs(model, batch)[: min(_ALONE, len(inputs))]
-    alone = torch.cat([_outputs(model, row[None]) for row in inputs[:_ALONE]])
-    apart = _apart(alone, together)
-    passed = apart <= _APART[model.device.type]
-    detail = (
-        "a row's output does not depend on the other rows of its batch"
-        if passed
-        else f"a row's output depends on the other rows of its batch (by {apart:.2g} of its size)"
-    )
+    try:
+        alone = torch.cat([_outputs(model, row[None]) for row in inputs[:_ALONE]])
+    except Exception as error:  # noqa: BLE001 - a network may raise anything; it is told to the reader
+        passed, detail = False, f"the model refuses a row on its own ({first_line(error)})"
+    else:
+        apart = _apart(alone, together)
+        passed = apart <= _APART[model.device.type]
+        detail = f"a row's output depends on the other rows of its batch (by {apart:.2g} of its size)"
+    if passed:
+        detail = "a row's output does not depend on the other rows of its batch"
     return _Question(Probe("rows independent", passed, detail), _EVERYTHING)
 
 

@@ -151,8 +151,13 @@ _NOUNS = (
 )  # fmt: skip
 
 
+_JSON_SCALARS = frozenset({str, int, float, bool, type(None)})
+
+
 def plain(value: Any) -> Any:
     """A noun as JSON values: dataclasses become objects, tuples arrays, numpy scalars plain numbers."""
+    if type(value) in _JSON_SCALARS:
+        return value
     if is_dataclass(value) and not isinstance(value, type):
         return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
     if isinstance(value, Mapping):

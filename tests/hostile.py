@@ -41,12 +41,6 @@ def exported(path: Path, network: torch.nn.Module | None = None, batch: object =
     return path
 
 
-def rewritten(path: Path, **changes: Any) -> Path:
-    """An archive with records replaced or added, by name without the top folder, `/` written as `__`."""
-    named = {name.replace("__", "/"): content for name, content in changes.items()}
-    return with_records(path, named)
-
-
 def with_records(path: Path, changes: dict[str, Any]) -> Path:
     """An archive with records replaced or added; a function gets the old content, as JSON for .json."""
     with zipfile.ZipFile(path) as archive:

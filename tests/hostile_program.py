@@ -1,4 +1,4 @@
-"""Hostile .pt2 files. Each one makes `torch.export.load` or `ExportedProgram.module()` of torch 2.13 run code."""
+"""Hostile .pt2 files; those in EXECUTED make torch 2.13 run code when it loads them."""
 
 import json
 import zipfile
@@ -41,9 +41,7 @@ def opaque_object(path: Path, marker: Path) -> Path:
     def add(config: Any) -> None:
         config["config"]["c"] = _entry("opaque_obj_0")
 
-    return with_records(
-        exported(path), {CONSTANTS: add, "data/constants/opaque_obj_0": plain_pickle(marker)}
-    )
+    return with_records(exported(path), {CONSTANTS: add, "data/constants/opaque_obj_0": plain_pickle(marker)})
 
 
 def _entry(name: str) -> dict[str, Any]:

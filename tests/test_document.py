@@ -49,7 +49,7 @@ def test_every_shipped_document_is_found_under_its_name() -> None:
 
 
 def test_an_unknown_name_names_the_nearest() -> None:
-    with pytest.raises(ConfigError, match="did you mean 'technical-report'"):
+    with pytest.raises(ConfigError, match="'technical-report'"):
         read_document("tecnical-report")
 
 
@@ -67,10 +67,10 @@ def test_a_document_of_ones_own_is_read_by_its_path(tmp_path: Path) -> None:
         ('audience = "Me"', 'audience = " "', "'audience'"),
         ('name = "mine"', 'name = "yours"', "must be 'mine'"),
         ('id = "verdict"', 'id = "The verdict"', "use a-z"),
-        ('template = "verdict"', 'template = "verdikt"', "did you mean 'verdict'"),
+        ('template = "verdict"', 'template = "verdikt"', "'verdict'"),
         ('template = "verdict"', 'template = "../document"', "no section template"),
         ('statements = ["One.", "Two."]', "statements = [1]", "list of sentences"),
-        ('statements = ["One.", "Two."]', 'statments = ["One."]', "did you mean 'statements'"),
+        ('statements = ["One.", "Two."]', 'statments = ["One."]', "'statements'"),
         ("[[sections]]", "[sections]", "[[sections]]"),
         ("[[pillars]]", "[pillars]", "[[pillars]]"),
         ('question = "Is it fair?"', "", "'question' is missing"),

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def test_a_scale_lays_its_ends_on_0_and_100() -> None:
 
 def test_ticks_are_round_numbers_inside_the_scale() -> None:
     assert pictures.nice_ticks(0, 1) == (0, 0.2, 0.4, 0.6, 0.8, 1)
-    assert pictures.nice_ticks(0.31, 0.42) == (0.32, 0.34, 0.36, 0.38, 0.4, 0.42)
+    assert pictures.nice_ticks(0.31, 0.42) == (0.325, 0.35, 0.375, 0.4)
     assert pictures.nice_ticks(5, 5) == ()
 
 
@@ -128,7 +129,7 @@ def test_a_curve_runs_from_edge_to_edge_and_names_do_not_touch() -> None:
     curve = pictures.curve_of({"series": series, "x_label": "x", "y_label": "y"})
     assert [x for x, _ in curve.lines[0].points] == [0, 50, 100]
     heights = sorted(line.label_y for line in curve.lines)
-    assert all(b - a >= 7.9 for a, b in zip(heights, heights[1:], strict=False))
+    assert all(b - a >= 7.9 for a, b in pairwise(heights))
     assert all(0 <= height <= 100 for height in heights)
     assert curve.lines[0].band == ""
     assert curve.y.low == 0

@@ -1,6 +1,5 @@
 """Random displacements, one generator per row: the same whatever the batch size and the other rows are."""
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
@@ -28,10 +27,10 @@ def displacements(norm: Norm, movable: Floats, rows: Ints, stream: Stream, attem
         seed: seed of the audit.
     """
     free = movable.reshape(-1) > 0
+    generators = _generators([seed, _STREAMS[stream], attempt], rows)
+    draw = _in_cube if norm == "linf" else _in_sphere
     out = np.zeros((len(rows), free.size), dtype=np.float32)
-    size, generators = int(free.sum()), _generators([seed, _STREAMS[stream], attempt], rows)
-    for position, generator in enumerate(generators):
-        out[position, free] = _one(norm, size, generator, edge=stream == "noise")
+    out[:, free] = draw(generators, (len(rows), int(free.sum())), edge=stream == "noise")
     return out.reshape(len(rows), *movable.shape)
 
 
@@ -48,11 +47,25 @@ def _generators(entropy: Sequence[int], rows: Ints) -> Iterator[np.random.Genera
         yield generator
 
 
-def _one(norm: Norm, size: int, generator: np.random.Generator, *, edge: bool) -> Floats:
-    if norm == "linf":
-        uniform = 2 * generator.random(size, dtype=np.float32) - 1
-        return np.where(uniform < 0, np.float32(-1), np.float32(1)) if edge else uniform
-    gauss = generator.standard_normal(size, dtype=np.float32)
-    length = max(float(np.linalg.norm(gauss)), math.ulp(0.0))
-    radius = 1.0 if edge else float(generator.random()) ** (1 / size)
-    return gauss * np.float32(radius / length)
+def _in_cube(generators: Iterator[np.random.Generator], shape: tuple[int, int], *, edge: bool) -> Floats:
+    """[n, d] uniform in the cube from -1 to 1, or uniform over its corners."""
+    if edge:
+        words = -(-shape[1] // 64)
+        packed = np.stack([g.bit_generator.random_raw(words) for g in generators]).view(np.uint8)
+        corners: Floats = np.unpackbits(packed, axis=1, count=shape[1]).astype(np.float32)
+        return corners * np.float32(2) - np.float32(1)
+    values = np.empty(shape, np.float32)
+    for row, generator in zip(values, generators, strict=True):
+        generator.random(dtype=np.float32, out=row)
+    return values * np.float32(2) - np.float32(1)
+
+
+def _in_sphere(generators: Iterator[np.random.Generator], shape: tuple[int, int], *, edge: bool) -> Floats:
+    """[n, d] uniform in the ball of radius 1, or uniform on its surface."""
+    values, radius = np.empty(shape, np.float32), np.ones((shape[0], 1))
+    for index, generator in enumerate(generators):
+        generator.standard_normal(dtype=np.float32, out=values[index])
+        radius[index] = 1.0 if edge else generator.random() ** (1 / shape[1])
+    length = np.linalg.norm(values, axis=1, keepdims=True)
+    factor: Floats = (radius / np.maximum(length, np.finfo(np.float32).tiny)).astype(np.float32)
+    return values * factor

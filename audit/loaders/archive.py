@@ -20,6 +20,7 @@ _DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplemente
 _TAMPERED = "an honest archive never does that"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_HEADERS = 2
+_EMPTY_PICKLE = 2
 _NOT_A_PICKLE = (ValueError, OverflowError, KeyError, IndexError, MemoryError)
 _HEADER_LIMIT = 100_000_000
 _WEIGHT_MODULES = frozenset(
@@ -97,12 +98,24 @@ def _pickle_format(file: BinaryIO) -> str:
             return _weights_or_code(_legacy_globals(file))
     except _NOT_A_PICKLE:
         return ""
-    return "pickle" if len(first) > 1 else ""
+    return "pickle" if len(first) > _EMPTY_PICKLE else ""
 
 
 def _is_legacy(first: list[Any]) -> bool:
     """A legacy torch.save file is a chain of pickles: a magic number, two headers, then the object."""
     return any(argument == _LEGACY_MAGIC for _, argument, _ in first)
+
+
+def is_torch_save(path: Path) -> bool:
+    """Whether `torch.save` wrote the file, in either layout; a plain pickle otherwise."""
+    with path.open("rb") as file:
+        if file.read(2) == b"PK":
+            return True
+        file.seek(0)
+        try:
+            return _is_legacy(list(pickletools.genops(file)))
+        except _NOT_A_PICKLE:
+            return False
 
 
 def _legacy_globals(file: BinaryIO) -> list[str]:
@@ -204,23 +217,24 @@ def read_archive(path: Path) -> Archive:
     try:
         opened = zipfile.ZipFile(io.BytesIO(whole))
         names = opened.namelist()
+        _refuse_twins(path, names)
         flat = "serialized_exported_program.json" in names
-        reader = None if flat else _torch_reader(whole)
+        reader = None if flat else _torch_reader(path, whole, names)
     except _DAMAGED as error:
         raise LoadError(f"{path} is a damaged archive: {str(error).splitlines()[0]}.") from None
-    _refuse_twins(path, names)
     inner = names if flat else [name.partition("/")[2] for name in names]
-    if reader is not None and sorted(reader.get_all_records()) != sorted(inner):
-        raise LoadError(f"{path}: torch and Python list other records in it; {_TAMPERED}.")
-    if not flat and len({name.partition("/")[0] for name in names}) != 1:
-        raise LoadError(f"{path} has more than one top folder; {_TAMPERED}.")
     return Archive(path, whole, tuple(inner), flat, opened, reader)
 
 
-def _torch_reader(whole: bytes) -> Any:
+def _torch_reader(path: Path, whole: bytes, names: list[str]) -> Any:
     import torch
 
-    return torch._C.PyTorchFileReader(io.BytesIO(whole))  # noqa: SLF001 - the reader torch.export.load uses
+    if len({name.partition("/")[0] for name in names}) != 1:
+        raise LoadError(f"{path} has more than one top folder; {_TAMPERED}.")
+    reader = torch._C.PyTorchFileReader(io.BytesIO(whole))  # noqa: SLF001 - the reader torch.export.load uses
+    if sorted(reader.get_all_records()) != sorted(name.partition("/")[2] for name in names):
+        raise LoadError(f"{path}: torch and Python list other records in it; {_TAMPERED}.")
+    return reader
 
 
 def _refuse_twins(path: Path, names: list[str]) -> None:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from audit.config import ModelSection
 from audit.errors import LoadError
+from audit.loaders.archive import is_torch_save
 from audit.loaders.factory import build, first_line
 from audit.loaders.loaded import Loaded
 
@@ -182,9 +183,8 @@ def trusted(path: Path) -> Any:
         ) from error
 
 
-def _unpickle(path: Path) -> nn.Module | Any:
-    try:
+def _unpickle(path: Path) -> Any:
+    if is_torch_save(path):
         return torch.load(path, map_location="cpu", weights_only=False)
-    except (pickle.UnpicklingError, RuntimeError):
-        with path.open("rb") as file:
-            return pickle.load(file)  # noqa: S301 - the user set trust = true
+    with path.open("rb") as file:
+        return pickle.load(file)  # noqa: S301 - the user set trust = true

@@ -216,6 +216,24 @@ def vars_of(target):
     return target.rows, target.correct, target.space, target.seed
 
 
+def test_gradient_flags_speak_of_the_rows_that_withstood():
+    class HalfBlind(nn.Module):
+        """The second input decides; the slope of the first is not a number."""
+
+        def forward(self, x):
+            return torch.stack([x[:, 0] * 0, x[:, 1] - 0.5 + torch.sqrt(x[:, 0] * 0)], 1)
+
+    inputs = np.array([[0.5, 0.1], [0.5, 0.45]], np.float32)
+    labels, rows = np.zeros(2, np.int64), np.arange(2)
+    target = Target(model(HalfBlind()), inputs, labels, rows, np.ones(2, bool), unit_space((2,)), 0)
+    for entries in (
+        fgsm_curve(target, (0.1,), "linf", "margin"),
+        pgd_curve(target, (0.1,), Pgd(loss="margin")),
+    ):
+        assert entries[0].fooled.tolist() == [False, True]
+        assert entries[0].nan.tolist() == [True, False]
+
+
 def test_the_model_and_the_data_are_left_as_they_were():
     target = cloud()
     before, inputs = state_hash(target.model.module), target.inputs.tobytes()

@@ -1,4 +1,4 @@
-"""The fixed record behind the golden page: an invented audit in which every verdict and every kind of figure occurs."""
+"""The fixed record behind the golden page: an invented audit with every verdict and every kind of figure."""
 
 import hashlib
 import io
@@ -20,7 +20,8 @@ ARTIFACT = "artifacts/interpretability.saliency.npz"
 def build(folder: Path) -> Record:
     """The record; its one artifact is written below `folder`."""
     findings = (
-        accuracy(), groups(), calibration(), pgd(), fgsm(), noise(), saliency(folder), gradients(), lime(), shap(),
+        accuracy(), groups(), calibration(), pgd(), fgsm(), noise(), saliency(folder), gradients(),
+        lime(), shap(),
     )  # fmt: skip
     unseen = ("robustness.autoattack",)
     plan = [Planned(check=item.check, asked="pattern", settings=item.settings) for item in findings]
@@ -129,8 +130,9 @@ def accuracy() -> Finding:
         version="1",
         title="Accuracy on the tested rows",
         status="measured",
-        text="How often the class with the highest score is the labelled one.\n\nThe calibration error is the gap between "
-        "the model's stated confidence and how often it is right, over 15 bins of equal width (Guo et al., 2017).",
+        text="How often the class with the highest score is the labelled one.\n\nThe calibration error is "
+        "the gap between the model's stated confidence and how often it is right, over 15 bins of equal "
+        "width (Guo et al., 2017).",
         settings={"bins": 15},
         measures=measures,
         tables=[
@@ -172,8 +174,9 @@ def groups() -> Finding:
         version="2",
         title="Rates by group",
         status="measured",
-        text="Compares the confusion matrix of each group.\n\nSettings:\n    reference: the group that ratios are taken "
-        "to;\n        the largest one by default.\n    smallest: groups below this size are counted and not compared.\n\n"
+        text="Compares the confusion matrix of each group.\n\nSettings:\n    reference: the group that "
+        "ratios are taken to;\n        the largest one by default.\n    smallest: groups below this size are "
+        "counted and not compared.\n\n"
         "Ratios carry Koopman's interval, rates Wilson's. See `shared` counts in the table.",
         settings={"reference": "light", "smallest": 30, "features": ["skin_tone"]},
         measures=measures,
@@ -221,9 +224,10 @@ def pgd() -> Finding:
         version="3",
         title="Accuracy under projected gradient descent",
         status="measured",
-        text="Searches, inside a box of half-width epsilon around each picture, for a change that makes the model wrong "
-        "(Madry et al., 2018).\n\nEvery changed picture is measured again here: it lies inside the box and inside "
-        "the valid range, and it is really classified wrongly.\n\n- `steps` of the search\n- `restarts` from random points",
+        text="Searches, inside a box of half-width epsilon around each picture, for a change that makes "
+        "the model wrong (Madry et al., 2018).\n\nEvery changed picture is measured again here: it lies "
+        "inside the box and inside the valid range, and it is really classified wrongly.\n\n"
+        "- `steps` of the search\n- `restarts` from random points",
         settings={"epsilon": list(ROBUST), "steps": 20, "restarts": 2, "norm": "linf"},
         measures=measures,
         figures=[
@@ -298,7 +302,8 @@ def saliency(folder: Path) -> Finding:
         version="1",
         title="Which pixels the prediction responds to",
         status="measured",
-        text="The gradient of the predicted class with respect to each pixel, summed over colours (Simonyan et al., 2014).",
+        text="The gradient of the predicted class with respect to each pixel, summed over colours "
+        "(Simonyan et al., 2014).",
         settings={"rows": 4, "smooth": None},
         measures=[
             measure("insertion_gain", "student_t", {"n": 200, "mean": 0.117, "sd": 0.21}, n=200, unit="")
@@ -337,7 +342,7 @@ def arrays() -> bytes:
     values[2][28:31] = 1.3
     images[2][28:31, ::2] = 240
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, images=np.stack(images), values=np.stack(values).round(3).astype(np.float32))
+    np.savez(buffer, images=np.stack(images), values=np.stack(values).round(3).astype(np.float32))
     return buffer.getvalue()
 
 
@@ -365,7 +370,7 @@ def gradients() -> Finding:
                 name="global",
                 title="An irregular border weighs most; the ruler in the picture should not weigh at all",
                 kind="bars",
-                alt="Mean attribution of seven concepts, from 0.91 for border irregularity to -0.27 for lighting.",
+                alt="Mean attribution of seven concepts, from 0.91 for border irregularity to -0.27.",
                 data={
                     "labels": names,
                     "values": means,

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import sys
 
@@ -36,10 +37,8 @@ def test_the_hostile_archives_are_hostile(make, tmp_path, monkeypatch, caplog):
     sys.modules.pop("planted_module", None)
     marker = tmp_path / "ran"
     path = make(tmp_path / "model.pt2", marker)
-    try:
+    with contextlib.suppress(Exception):  # whatever comes of it, the question is what ran
         torch.export.load(path).module()
-    except Exception as error:  # noqa: BLE001 - whatever came of it, the question is what ran
-        assert error is not None
     assert marker.exists()
 
 
@@ -105,13 +104,12 @@ def test_shape_arithmetic_is_an_expression(text):
         "s0[0]",
         "f'{s0}'",
         "b'bytes'",
-        "eval",
         "1 +",
         "",
     ],
 )
 def test_anything_more_is_not(text):
-    assert not is_expression(text) or text == "eval"
+    assert not is_expression(text)
 
 
 @pytest.mark.parametrize(
@@ -178,5 +176,5 @@ def test_an_unreadable_graph_is_one_sentence(tmp_path):
     from hostile import with_records
 
     path = with_records(exported(tmp_path / "model.pt2"), {"models/model.json": b"{"})
-    with pytest.raises(LoadError, match="record 'models/model.json' is not valid JSON"):
+    with pytest.raises(LoadError, match=r"record 'models/model.json' is not valid JSON"):
         inspect_archive(read_archive(path))

@@ -42,7 +42,7 @@ def test_one_pass_and_no_gradient():
 
 
 def test_a_score_that_is_not_a_number_is_never_correct():
-    found = predictions(model(), data((0, 0, 0), np.array([[np.nan], [np.inf], [-1.0]], np.float32)))
+    found = predictions(model(), data((1, 1, 0), np.array([[np.nan], [np.inf], [-1.0]], np.float32)))
     assert found.correct.tolist() == [False, False, True]
     assert found.finite.tolist() == [False, False, True]
 

@@ -1,0 +1,442 @@
+"""The page says what the record says, keeps nothing back, lets nothing in, and is the same every time."""
+
+import base64
+import hashlib
+import os
+import re
+import runpy
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from audit.evidence import Figure, Measure, Table
+from audit.judge import judge
+from audit.policy import Limit, Policy, Verdict
+from audit.record import Finding, Outcome, Planned, Record, canonical, read_record
+from audit.render import render, render_index
+from audit.resources import TEMPLATES
+from audit.stats import proportion
+
+GOLDEN = Path(__file__).parent / "golden"
+BUILD = runpy.run_path(str(GOLDEN / "builder.py"))["build"]
+VOID = {"meta", "link", "img", "br", "hr", "input", "col"}
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "\"><img src=x onerror='alert(2)'>",
+    "</style></title><svg onload=alert(3)>",
+    "abc\u202edcba\u2066",
+    "{{ 7 * 7 }}{% raw %}",
+    "javascript:alert(4)",
+    "nul\x00bell\x07esc\x1b[31m\ud800",
+    "👩🏽\u200d🔬" * 40,
+    "y" * 10_000,
+)
+
+
+class Reader(HTMLParser):
+    """Checks that tags are closed in order, and gathers what the page is made of."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.words: list[str] = []
+        self.feed(page)
+        self.close()
+        assert self.open == []
+        self.text = " ".join("".join(self.words).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_startendtag(tag, attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        values = {name: value or "" for name, value in attrs}
+        self.attributes += values.items()
+        self.ids += [values["id"]] if "id" in values else []
+        self.links += [values["href"]] if tag == "a" else []
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "record.json").write_bytes(canonical(BUILD(folder)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def record(run: Path) -> Record:
+    return read_record(run)
+
+
+@pytest.fixture(scope="module")
+def page(run: Path, record: Record) -> str:
+    return render(record, artifacts=run)
+
+
+def bare(text: str, record: Record) -> str:
+    """A text without what depends on the versions of the image and zip libraries: pictures and their hashes."""
+    artifacts = [artifact.sha256 for finding in record.findings for artifact in finding.artifacts]
+    for digest in [*artifacts, hashlib.sha256(canonical(record)).hexdigest()]:
+        text = text.replace(digest, "0" * 64)
+    return re.sub(r"data:image/png;base64,[^\"]+", "data:image/png;base64,", text)
+
+
+def test_the_page_is_the_golden_page(record: Record, page: str) -> None:
+    """After a wanted change: UPDATE_GOLDEN=1, look at the page, and commit both files."""
+    files = {"record.json": canonical(record).decode() + "\n", "technical-report.html": page}
+    for name, text in files.items():
+        if os.environ.get("UPDATE_GOLDEN"):
+            (GOLDEN / name).write_text(bare(text, record), encoding="utf-8")
+        assert bare(text, record) == (GOLDEN / name).read_text(encoding="utf-8")
+
+
+def test_the_same_record_gives_the_same_bytes(run: Path, record: Record, page: str) -> None:
+    assert render(record, artifacts=run) == page
+
+
+def test_the_page_is_well_formed_and_every_link_leads_somewhere(page: str) -> None:
+    seen = Reader(page)
+    assert len(seen.ids) == len(set(seen.ids))
+    assert all(link[1:] in seen.ids for link in seen.links if link.startswith("#"))
+    assert all(link.startswith("#") for link in seen.links)
+    assert seen.tags.isdisjoint({"script", "iframe", "object", "embed", "form", "base"})
+
+
+def test_the_page_allows_its_own_style_and_nothing_else(page: str) -> None:
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]+)"', page)
+    style = re.search(r"<style>(.*?)</style>", page, re.DOTALL)
+    assert policy is not None
+    assert style is not None
+    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+    said = policy[1].replace("&#39;", "'")
+    assert said.startswith(f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:")
+    assert ' style="' not in page
+    assert "http://" not in page
+    assert "https://" not in page
+
+
+def test_the_order_is_verdict_gaps_findings_environment_fingerprints(page: str) -> None:
+    places = [
+        page.index(f'<section id="{name}"')
+        for name in ("verdict", "not-tested", "findings", "environment", "fingerprints")
+    ]
+    assert places == sorted(places)
+
+
+def test_every_verdict_is_told_by_a_word_and_a_shape(page: str) -> None:
+    text = Reader(page).text
+    for verdict in Verdict:
+        assert verdict.replace("_", " ") in text
+        assert f'href="#m-{verdict.lower()}"' in page
+        assert f'id="m-{verdict.lower()}"' in page
+    shapes = re.findall(r'id="m-\w+" ((?:r|d)="[^"]+" class="\w+")', page)
+    assert len(shapes) == len(set(shapes)) == len(Verdict)
+
+
+def test_nothing_that_was_not_tested_is_kept_back(page: str) -> None:
+    text = Reader(
+        page[page.index('<section id="not-tested"') : page.index('<section id="findings"')].rsplit(
+            "</section>", 1
+        )[0]
+        + "</section>"
+    ).text
+    for said in (
+        "robustness.autoattack",
+        "robustness.noise: the process was ended by signal 9",
+        "fairness.calibration: no group has 20",
+        "interpretability.lime: it fits tabular rows",
+        "robustness.fgsm: the policy sets no limit on it",
+        "Modules: a .pt2 file holds a graph",
+        "do not prove that no attack succeeds",
+    ):
+        assert said.lower() in text.lower(), said
+
+
+def test_a_pillar_that_nobody_asked_about_is_listed(record: Record) -> None:
+    fewer = replace(record, findings=[f for f in record.findings if not f.check.startswith("fairness.")])
+    assert "Questions that no check asked" in render(fewer)
+    assert "Does the model treat groups of people alike?" in render(fewer)
+
+
+def test_every_number_of_every_finding_is_on_the_page(record: Record, page: str) -> None:
+    text = Reader(page).text
+    for finding in record.findings:
+        assert f'id="finding-{finding.check.replace(".", "-").replace("_", "-")}"' in page
+        for judgement in finding.verdicts:
+            if judgement.value is not None:
+                assert f"{judgement.value:.3f}" in text
+        for item in finding.measures:
+            if item.value is not None:
+                assert f"{item.value:.3f}".replace("-", "−") in text
+        assert all(artifact.sha256 in page for artifact in finding.artifacts)
+    assert hashlib.sha256(canonical(record)).hexdigest() in page
+
+
+def test_an_end_that_nearly_touches_its_limit_does_not_look_as_if_it_did() -> None:
+    """0.79996 against 0.8 must not be printed as 0.800."""
+    item = Measure(name="m", value=0.7, low=0.6, high=0.79996, level=0.95, n=10)
+    page = render(
+        judge(
+            minimal(
+                [measured("a.b", [item])], Policy(limits=(Limit(check="a.b", measure="m", at_least=0.8),))
+            )
+        )
+    )
+    assert "0.79996" in page
+    assert "0.800" not in page
+
+
+def test_an_artifact_that_is_absent_or_altered_leaves_a_sentence(
+    run: Path, record: Record, tmp_path: Path
+) -> None:
+    assert page_images(render(record, artifacts=run)) == 9
+    without = render(record)
+    assert page_images(without) == 0
+    assert "run folder was not at hand" in without
+    assert "is missing" in render(record, artifacts=tmp_path)
+    copy = tmp_path / "artifacts"
+    copy.mkdir()
+    source = run / "artifacts/interpretability.saliency.npz"
+    (copy / source.name).write_bytes(source.read_bytes() + b" ")
+    altered = render(record, artifacts=tmp_path)
+    assert "was altered after the audit" in altered
+    assert page_images(altered) == 0
+
+
+def page_images(page: str) -> int:
+    return page.count('src="data:image/png;base64,')
+
+
+def minimal(findings: list[Finding], policy: Policy | None = None, **parts: Any) -> Record:
+    """A record with nothing in it but the findings: templates must do without every free-form key."""
+    empty: dict[str, Any] = {key: {} for key in ("tool", "run", "environment", "model", "data")}
+    return Record(
+        **{
+            "schema": "model-audit/record/1",
+            **empty,
+            "policy": policy or Policy(),
+            "plan": [Planned(check=item.check, asked="pattern") for item in findings],
+            "findings": findings,
+            "verdict": Outcome(verdict=Verdict.NOT_JUDGED, exit_code=2),
+            **parts,
+        }
+    )
+
+
+def measured(check: str, measures: list[Measure], **parts: Any) -> Finding:
+    return Finding(check=check, version="1", title=check, status="measured", measures=measures, **parts)
+
+
+def test_an_empty_record_is_a_page_that_says_so() -> None:
+    text = Reader(render(minimal([]))).text
+    assert "NOT JUDGED" in text
+    assert "No limit was set" in text
+    assert "The record holds no finding." in text
+
+
+def hostile(text: str) -> Record:
+    """A record with `text` wherever a record holds a text."""
+    item = Measure(
+        name=text, value=0.5, low=0.4, high=0.6, level=0.95, n=100, group={text: text}, settings={text: text},
+        unreliable=text,
+    )  # fmt: skip
+    unjudged = Measure(name="other", value=None, reason=text, group={"g": text})
+    figures = [
+        Figure(name="b", title=text, kind="bars", alt=text, data={"labels": [text], "values": [1.0]}),
+        Figure(
+            name="c",
+            title=text,
+            kind="curve",
+            alt=text,
+            data={"x_label": text, "y_label": text, "series": [{"name": text, "x": [0, 1], "y": [0, 1]}]},
+        ),
+        Figure(
+            name="h",
+            title=text,
+            kind="heatmaps",
+            alt=text,
+            data={"captions": [text], "images": text, "values": text},
+        ),
+    ]
+    parts = {
+        "version": text, "title": text, "text": f"{text}\n\nArgs:\n    {text}\n\n- {text}\n\n`{text}`",
+        "settings": {text: {text: [text]}},
+        "tables": [Table(name=text, title=text, columns=[text, "n"], rows=[[text, 1]] * 12, note=text)],
+        "figures": figures, "caveats": [text],
+    }  # fmt: skip
+    one = replace(measured(f"robustness.{text}", [item, unjudged]), **parts)
+    broken = Finding(check=text, version=text, title=text, status="broken", reason=text)
+    limits = (
+        Limit(check=one.check, measure=text, at_least=0.45, group="each", where={text: text}),
+        Limit(check=text, measure=text, at_most=1),
+    )
+    anything = {
+        text: text,
+        "path": text,
+        "caveats": [text],
+        "ruled_out": [text],
+        "list": [text] * 9,
+        "rows_of": [{text: text}],
+    }
+    return judge(
+        minimal(
+            [one, broken], Policy(limits=limits), tool={"name": text, "version": text},
+            run={**anything, "id": text, "started": text},
+            environment=anything, model=anything, data={**anything, "rows": 3}, system={text: {text: text}},
+            plan=[Planned(check=f"{text}!", asked="name")],
+        )
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: ascii(text[:20]))
+def test_a_hostile_text_stays_text(text: str, tmp_path: Path) -> None:
+    page = render(hostile(text), artifacts=tmp_path)
+    seen = Reader(page)
+    page.encode("utf-8")
+    assert "script" not in seen.tags
+    assert seen.tags <= Reader(render(hostile("plain"))).tags
+    assert not [
+        name
+        for name, _ in seen.attributes
+        if name.startswith("on") or name in ("style", "srcdoc", "formaction")
+    ]
+    assert all(link.startswith("#") and link[1:] in seen.ids for link in seen.links)
+    assert len(seen.ids) == len(set(seen.ids))
+    assert not re.search("[\x00-\x08\x0e-\x1f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", page)
+    assert len(page) < 500_000
+    if len(text) < 100 and text.isprintable():
+        assert text in seen.text
+    if len(text) == 10_000:
+        body = re.sub(
+            r'<div class="text explanation">.*?</div>',
+            "",
+            page[: page.index('<section id="long-texts"')],
+            flags=re.DOTALL,
+        )
+        assert text[:1300] not in body, "cut everywhere, and in full at the end"
+        assert text in page
+
+
+def test_an_index_shows_every_outcome_and_refuses_script_addresses() -> None:
+    outcome = Outcome(verdict=Verdict.FAIL, exit_code=1, counts={"FAIL": 2, "PASS": 1}, planned=3, measured=3)
+    text = "<script>alert(1)</script>"
+    page = render_index(
+        [("Adult", "adult/report.html", outcome, "Income."), (text, "javascript:alert(1)", outcome, text)]
+    )
+    seen = Reader(page)
+    assert seen.links == ["adult/report.html"]
+    assert "script" not in seen.tags
+    assert seen.text.count("FAIL") >= 2
+    assert "3 of 3 planned checks measured. FAIL: 2, PASS: 1." in seen.text
+    assert page == render_index(
+        [("Adult", "adult/report.html", outcome, "Income."), (text, "javascript:alert(1)", outcome, text)]
+    )
+
+
+def test_a_thousand_findings_take_two_seconds_and_five_megabytes() -> None:
+    findings = [
+        measured(
+            f"robustness.check_{i}",
+            [proportion("robust_accuracy", 300 + i % 500, 1000, group={"g": str(j)}) for j in range(8)],
+            tables=[Table(name="t", title="T", columns=["a", "b"], rows=[[j, j / 7] for j in range(40)])],
+            figures=[
+                Figure(
+                    name="b",
+                    title="B",
+                    kind="bars",
+                    alt="B",
+                    data={"labels": ["a", "b"], "values": [1.0, -1.0]},
+                )
+            ],
+            text="A paragraph.\n\nAnother one.",
+            settings={"epsilon": [0.1, 0.2], "steps": 20},
+        )
+        for i in range(1000)
+    ]
+    limits = tuple(
+        Limit(check=f.check, measure="robust_accuracy", at_least=0.4, group={"g": "0"}) for f in findings
+    )
+    record = judge(minimal(findings, Policy(limits=limits)))
+    render(minimal([]))
+    started = time.process_time()
+    page = render(record)
+    taken = time.process_time() - started
+    assert len(page.encode()) <= 5_000_000
+    assert taken <= 2 * float(os.environ.get("SLOW_MACHINE", "1"))
+    assert page.count("Shown in short to keep this page small") > 100
+    assert page.count('class="finding"') == 1000
+
+
+def test_a_finding_of_many_measures_stays_small() -> None:
+    measures = [proportion("selection_rate", i % 90, 100, group={"g": str(i)}) for i in range(5000)]
+    policy = Policy(
+        limits=(Limit(check="fairness.groups", measure="selection_rate", at_least=0.2, group="each"),)
+    )
+    record = judge(minimal([measured("fairness.groups", measures)], policy))
+    page = render(record)
+    assert len(page) < 1_000_000
+    failed = sum(judgement.verdict is Verdict.FAIL for judgement in record.findings[0].verdicts)
+    shown = page[page.index('<section id="findings"') :]
+    assert shown.count('use href="#m-fail"') >= 2 * min(failed, 200), (
+        "the gravest lines are the ones that are kept"
+    )
+    assert "4,800 more lines that ended no worse are in the record" in page
+
+
+def test_the_texts_can_be_read_on_their_ground() -> None:
+    """WCAG AA: 4.5 for text, 3 for marks, in the light and in the dark theme."""
+    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
+    blocks = re.findall(r":root \{([^}]*--paper[^}]*)\}", style)
+    assert len(blocks) == 2
+    for block in blocks:
+        colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", block))
+        paper = luminance(colours["paper"])
+        for name in ("ink", "soft", "accent", "signal", "s1", "s2", "s3"):
+            assert contrast(luminance(colours[name]), paper) >= 4.5, name
+        assert contrast(luminance(colours["ink"]), luminance(colours["bar"])) >= 3
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(a: float, b: float) -> float:
+    return (max(a, b) + 0.05) / (min(a, b) + 0.05)
+
+
+def test_importing_render_is_light() -> None:
+    heavy = ("torch", "pandas", "numpy", "jinja2", "PIL")
+    code = f"import sys, audit.render; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_rendering_needs_no_torch(run: Path) -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from pathlib import Path; from audit.record import read_record; from audit.render import render\n"
+        f"run = Path({str(run)!r}); print(len(render(read_record(run), artifacts=run)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 50_000
