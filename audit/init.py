@@ -13,6 +13,7 @@ from audit.config import DataSection, ModelSection
 from audit.dataset import Dataset, Floats
 from audit.errors import AuditError, ConfigError, LoadError
 from audit.evidence import Scalar
+from audit.loaders.archive import format_of
 from audit.read import load_data, read_raw, reader_of
 from audit.readers.raw import Raw, coded
 from audit.registry import installed_functions
@@ -101,38 +102,11 @@ def write_config(
 
 
 def model_format(path: Path) -> str:
-    """What a model file is by its content, without building anything from it.
-
-    Returns:
-        `safetensors`, `state_dict`, `pt2`, `torchscript`, `pickle` or `unknown`.
-    """
-    import zipfile
-
-    if path.is_dir():
-        return "unknown"
-    with path.open("rb") as file:
-        start = file.read(9)
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-        if any(re.search(r"(^|/)(archive_format|serialized_exported_program\.json)$", n) for n in names):
-            return "pt2"
-        if any(name.endswith("constants.pkl") for name in names):
-            return "torchscript"
-        return _weights_or_pickle(path) if any(name.endswith("data.pkl") for name in names) else "unknown"
-    if start[:1] == b"\x80":
-        return _weights_or_pickle(path)
-    return "safetensors" if start[8:9] == b"{" else "unknown"
-
-
-def _weights_or_pickle(path: Path) -> str:
-    import torch
-
+    """What a model file is by its content; `unknown` where no built-in loader knows it."""
     try:
-        torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # noqa: BLE001 - whatever a weights-only load refuses would execute code
-        return "pickle"
-    return "state_dict"
+        return format_of(path)
+    except LoadError:
+        return "unknown"
 
 
 def _look(
@@ -332,7 +306,7 @@ def _model(seen: _Seen) -> str:
         lines.append('# factory = "models:build"')
     if seen.model_format == "pickle":
         lines.append(
-            "# a pickle can run any code when it is opened; only say this of a file that you made yourself"
+            "# FILL IN: a pickle can run any code when it is opened; say this only of a file of your own"
         )
         lines.append("# trust = true")
     lines.append('task = "classification"')

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from audit.check import GIVEN, Check
 from audit.errors import ConfigError, nearest
-from audit.record import Planned
+from audit.record import Finding, Planned
 
 
 @dataclass(frozen=True)
@@ -130,3 +130,19 @@ def _planned(
 ) -> Planned:
     filled = dict(given) if isinstance(item, Broken) else item.settings(given)
     return Planned(check=name, asked=asked, settings=filled)
+
+
+def broken_finding(item: Planned, known: Check | Broken, reason: str) -> Finding:
+    """The finding of a planned check that gave none, with what is known of the check."""
+    version, title, text = "", item.check, ""
+    if isinstance(known, Check):
+        version, title, text = known.version, known.title, known.text
+    return Finding(
+        check=item.check,
+        version=version,
+        title=title,
+        text=text,
+        settings=item.settings,
+        status="broken",
+        reason=reason,
+    )

@@ -6,7 +6,6 @@
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from audit.errors import ConfigError
 from audit.judge import judge
 from audit.policy import Policy, Verdict
 from audit.record import SCHEMA, Finding, Outcome, Planned, Record, canonical, write_record
-from audit.registry import Broken, installed_checks, installed_products, make_plan
+from audit.registry import Broken, broken_finding, installed_checks, installed_products, make_plan
 
 if TYPE_CHECKING:
     from audit.dataset import Dataset
@@ -78,20 +77,14 @@ def _measure_all(
     for item in plan:
         check = known[item.check]
         if isinstance(check, Broken):
-            findings.append(_broken(item, check.reason))
+            findings.append(broken_finding(item, check, check.reason))
         elif changed_by:
             reason = f"it was not run: {changed_by} left the model changed"
-            findings.append(replace(_broken(item, reason), version=check.version, title=check.title))
+            findings.append(broken_finding(item, check, reason))
         else:
             findings.append(measure(check, item.settings, bench, folder))
             changed_by = "" if is_untouched(bench) else item.check
     return findings
-
-
-def _broken(item: Planned, reason: str) -> Finding:
-    return Finding(
-        check=item.check, version="", title=item.check, settings=item.settings, status="broken", reason=reason
-    )
 
 
 def _record(

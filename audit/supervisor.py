@@ -36,7 +36,7 @@ from audit.record import (
     plain,
     write_record,
 )
-from audit.registry import Broken, installed_checks, make_plan
+from audit.registry import Broken, broken_finding, installed_checks, make_plan
 from audit.worker import MODEL_CHANGED, error_from
 
 Notify = Callable[[str, Mapping[str, Any]], None]
@@ -177,7 +177,7 @@ def _measure_missing(state: _Run) -> None:
     for item in state.plan:
         known = state.checks[item.check]
         if isinstance(known, Broken) and item.check not in state.findings:
-            _keep(state, _broken(item, known, known.reason))
+            _keep(state, broken_finding(item, known, known.reason))
     while missing := [item for item in state.plan if item.check not in state.findings]:
         state.workers += 1
         with (state.folder / "worker.log").open("ab") as log, _worker(state, log) as process:
@@ -196,7 +196,7 @@ def _measure_missing(state: _Run) -> None:
 def _give_up(state: _Run, missing: Sequence[Planned], reason: str) -> None:
     """Broken findings that are not journaled, so that a resume measures these checks after all."""
     for item in missing:
-        state.findings[item.check] = _broken(item, state.checks[item.check], reason)
+        state.findings[item.check] = broken_finding(item, state.checks[item.check], reason)
 
 
 @contextmanager
@@ -260,7 +260,7 @@ def _measure_one(state: _Run, item: Planned, process: "subprocess.Popen[bytes]")
     reason = f"the process that ran it {_how_it_ended(process)}"
     state.notify("died", {"check": item.check, "reason": reason})
     known = state.checks[item.check]
-    _keep(state, _broken(item, known, reason))
+    _keep(state, broken_finding(item, known, reason))
     return False
 
 
@@ -296,21 +296,6 @@ def _how_it_ended(process: "subprocess.Popen[bytes]") -> str:
     return f"was killed by {name}{hint}"
 
 
-def _broken(item: Planned, known: Check | Broken, reason: str) -> Finding:
-    version, title, text = "", item.check, ""
-    if isinstance(known, Check):
-        version, title, text = known.version, known.title, known.text
-    return Finding(
-        check=item.check,
-        version=version,
-        title=title,
-        text=text,
-        settings=item.settings,
-        status="broken",
-        reason=reason,
-    )
-
-
 def _keep(state: _Run, finding: Finding) -> None:
     journal.append(state.folder, "finding", finding=finding, time=_now())
     state.findings[finding.check] = finding
@@ -321,7 +306,8 @@ def _record(state: _Run) -> Record:
     """The record of what is known now; a planned check without a finding is BROKEN, never left out."""
     why = "it was not run: the run was interrupted"
     findings = tuple(
-        state.findings.get(item.check) or _broken(item, state.checks[item.check], why) for item in state.plan
+        state.findings.get(item.check) or broken_finding(item, state.checks[item.check], why)
+        for item in state.plan
     )
     config = state.config.model_dump(mode="json")
     return Record(
