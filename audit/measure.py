@@ -101,7 +101,9 @@ def is_untouched(bench: Bench) -> bool:
 
 def fitting(check: Check, model: Model, data: Dataset) -> str:
     """Why the check does not fit this model and data; empty when it fits."""
-    missing = sorted(check.needs - model.capabilities)
+    # A model that fails the pre-flight has lost even `logits`; only a check of the data alone may go on.
+    implied = {"logits"} if set(check.asks) - {"data", "seed"} else set()
+    missing = sorted((check.needs | implied) - model.capabilities)
     if missing:
         why = f": {' '.join(model.ruled_out)}" if model.ruled_out else ""
         return f"it needs {', '.join(missing)} of the model{why}"

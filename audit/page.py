@@ -179,7 +179,9 @@ def _panels(shown: Shown) -> list[Panel]:
     if not groups and shown.finding.status == "measured":
         whole = [item for item in shown.finding.measures if not item.group and item.value is not None]
         for measure in whole[:_PLAIN_ROWS]:
-            groups.setdefault((measure.name, None, None), []).append(_plain_row(measure))
+            row, span = _plain_row(measure)
+            key = ("" if _is_share(span) else measure.name, None, None)
+            groups.setdefault(key, []).append((row, span))
     most = _PANELS if shown.full else _PANELS_SHORT
     panels = [_panel(key, rows, shown) for key, rows in groups.items()]
     if len(panels) > most:
@@ -213,9 +215,14 @@ def _span(item: Judgement) -> pictures.Span:
     )
 
 
+def _is_share(span: pictures.Span) -> bool:
+    """Whether it can stand on a scale from 0 to 1 with others of its kind."""
+    return all(end is None or 0 <= end <= 1 for end in (span.value, span.low, span.high))
+
+
 def _plain_row(item: Measure) -> tuple[Row, pictures.Span]:
     row = Row(
-        label=condition(item.settings) or "All rows",
+        label=", ".join(part for part in (words(item.name), condition(item.settings)) if part),
         verdict=Verdict.NOT_JUDGED,
         asked="",
         value=number(item.value),
@@ -266,7 +273,10 @@ def _panel_title(measure: str, first: Row, counts: Counter[Verdict]) -> str:
     """What the picture says, in words: `Selection rate ratio: 2 of 5 break the limit`."""
     name, total = short(words(measure)), sum(counts.values())
     if not first.asked:
-        return f"{name} was measured and not held against a limit"
+        what = name or (short(first.label) if total == 1 else "")
+        return (
+            f"{what or f'{total} numbers'} {'was' if what else 'were'} measured and not held against a limit"
+        )
     if total == 1:
         said = {Verdict.PASS: "keeps the limit of", Verdict.FAIL: "breaks the limit of"}
         verb = said.get(first.verdict, "is not settled against the limit of")
@@ -317,8 +327,12 @@ class Page:
     @cached_property
     def name(self) -> str:
         """What was audited: the model's file."""
-        path = self.record.model.get("path") or self.record.model.get("file") or ""
-        return re.split(r"[\\/]", str(path))[-1] or "a model"
+        return _file_of(self.record.model) or "a model"
+
+    @cached_property
+    def data_name(self) -> str:
+        """On what it was audited: the data's file."""
+        return _file_of(self.record.data)
 
     @cached_property
     def findings(self) -> list[Shown]:
@@ -480,8 +494,8 @@ class Page:
         record = self.record
         entries = [
             ("This record", "record.json", self._record_sha256()),
-            ("Model file", record.model.get("path", ""), record.model.get("sha256", "")),
-            ("Data file", record.data.get("path", ""), record.data.get("sha256", "")),
+            ("Model file", _file_of(record.model), record.model.get("sha256", "")),
+            ("Data file", _file_of(record.data), record.data.get("sha256", "")),
             ("Data as read", "inputs, labels and groups", record.data.get("fingerprint", "")),
             ("Configuration", "audit.toml", record.run.get("config_sha256", "")),
         ]
@@ -520,6 +534,10 @@ class Page:
         maps = sum(item.kind == "heatmaps" for found in self.record.findings for item in found.figures)
         most = min(_MOST_PICTURE_BYTES, _PICTURE_BYTES // max(1, maps))
         return pictures.heatmaps_of(figure.data, pictures.read_arrays(self.folder, finding.artifacts), most)
+
+
+def _file_of(facts: Mapping[str, Any]) -> str:
+    return re.split(r"[\\/]", str(facts.get("path") or facts.get("file") or ""))[-1]
 
 
 def _plural(amount: int, noun: str) -> str:

@@ -507,7 +507,7 @@ def _tile(image: Any, values: Any, caption: str, side: int, *, signed: bool) -> 
     grey = colours.astype(np.float64) @ np.array([0.299, 0.587, 0.114]) / 255
     top = float(np.percentile(np.abs(values), 99)) or float(np.abs(values).max()) or 1.0
     strength = np.clip(values / top, -1, 1)
-    paper = (0.62 + 0.38 * grey)[..., None] * np.ones(3)
+    paper = (0.7 + 0.3 * grey)[..., None] * np.ones(3)
     weight = np.clip(np.abs(strength) * 1.15, 0, 1)[..., None]
     mixed = paper * (1 - weight) + colour_of(strength, signed=signed) * weight
     drawn = (np.clip(mixed, 0, 1) * 255).round().astype(np.uint8)

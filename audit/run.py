@@ -37,7 +37,7 @@ def audit(
     """Audit a loaded model and return the judged record.
 
     Args:
-        model: from `audit.load_model`.
+        model: from `audit.load_model`; it goes through the pre-flight first.
         data: from `audit.load_data`.
         checks: names or patterns of installed checks, or `Check` objects that need not be installed.
         settings: settings by full check name.
@@ -47,8 +47,10 @@ def audit(
 
     Raises:
         ConfigError: a name, a setting or a limit is wrong.
+        LoadError: the model does not answer the data as it should.
     """
     from audit.measure import set_up
+    from audit.preflight import PREFLIGHT_ROWS, preflight
 
     policy = policy or Policy()
     own = {item.name: item for item in checks if isinstance(item, Check)}
@@ -58,6 +60,9 @@ def audit(
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+    if not model.preflight:
+        declared = "auto" if model.output == "logits" else model.output
+        model = preflight(model, data.inputs[:PREFLIGHT_ROWS], declared)
     bench = set_up(model, data, seed, installed_products())
     findings = _measure_all(plan, known, bench, folder)
     facts = {"seed": seed, "started": started, "seconds": time.monotonic() - clock}

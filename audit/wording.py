@@ -6,7 +6,7 @@ and whatever becomes `Markup` here was escaped first.
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -271,8 +271,7 @@ def _fact(label: str, value: Any) -> Fact:
     if isinstance(value, Mapping):
         nested = any(isinstance(item, Mapping | list | tuple) for item in value.values())
         if nested or len(value) > _INLINE:
-            pairs = tuple((key, setting(item)) for key, item in value.items())
-            return Fact(label, columns=("Name", "Value"), rows=pairs)
+            return Fact(label, columns=("Name", "Value"), rows=tuple(_flat(value)))
     elif isinstance(value, Sequence) and not isinstance(value, str | bytes) and value:
         if all(isinstance(item, Mapping) for item in value):
             columns = table_columns(value)
@@ -287,6 +286,21 @@ def _fact(label: str, value: Any) -> Fact:
     if isinstance(value, int) and not isinstance(value, bool):
         return Fact(label, number(value) if abs(value) >= 10_000 else str(value))  # noqa: PLR2004 - a year is no sum
     return Fact(label, setting(value), hash=isinstance(value, str) and bool(_SHA256.fullmatch(value)))
+
+
+def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    """Nested settings as dotted names and their values; lists of name and number as `name: number`."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{before}{key}.")
+        elif isinstance(value, Sequence) and value and all(_is_pair(item) for item in value):
+            yield before + key, setting({str(name): number for name, number in map(dict.values, value)})
+        else:
+            yield before + key, setting(value)
+
+
+def _is_pair(item: Any) -> bool:
+    return isinstance(item, dict) and len(item) == 2  # noqa: PLR2004 - a name and a number
 
 
 def table_columns(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:

@@ -41,7 +41,7 @@ def run(function, on=None, folder=None, **fields):
     return measure(item, item.settings({}), on, folder)
 
 
-def fine(data):
+def fine(data, model=None):
     """Title."""
     return Evidence(measures=(proportion("accuracy", 3, len(data)),))
 
@@ -187,6 +187,8 @@ def test_a_gradient_taken_on_the_input_leaves_the_model_alone():
     [
         ({"needs": {"gradients"}}, {"capabilities": frozenset({"logits"}), "ruled_out": ("It rounds.",)},
          "it needs gradients of the model: It rounds."),
+        ({}, {"capabilities": frozenset(), "ruled_out": ("It is random.",)},
+         "it needs logits of the model: It is random."),
         ({"modality": {"image"}}, {}, "it is made for image inputs; these are tabular"),
         ({}, {"task": "regression"}, "it is made for classification; this model's task is regression"),
     ],

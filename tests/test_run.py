@@ -90,3 +90,22 @@ def test_every_public_name_is_there():
         assert getattr(audit, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = audit.nothing
+
+
+class Dice(nn.Module):
+    def forward(self, rows):
+        return torch.rand(len(rows), 2)
+
+
+def test_a_model_that_answers_at_random_is_not_measured_through_the_python_door_either(data):
+    model = audit.Model(module=Dice(), device=torch.device("cpu"), classes=("a", "b"))
+    policy = Policy(limits=(Limit(check="performance.accuracy", measure="accuracy", at_least=0.0),))
+    record = audit.audit(model, data, checks=["performance.accuracy"], policy=policy)
+    assert record.findings[0].status == "not_applicable"
+    assert record.verdict.exit_code == 2
+
+
+def test_probabilities_are_recognised_through_the_python_door(data):
+    network = nn.Sequential(nn.Linear(2, 2), nn.Softmax(dim=1)).eval()
+    model = audit.Model(module=network, device=torch.device("cpu"), classes=("a", "b"))
+    assert audit.audit(model, data, checks=[size]).model["output"] == "probabilities"

@@ -130,11 +130,24 @@ def test_facts_keep_everything_that_says_something() -> None:
             "classes": {f"c{i}": i for i in range(9)},
             "preflight": [{"name": "a", "passed": True}, {"name": "b", "detail": "d"}],
             "caveats": ["left out"],
+            "sensitive": {
+                "sex": [{"group": "Female", "rows": 3}, {"group": "Male", "rows": 4}],
+                "a": {"b": {"c": 1}},
+            },
         },
         leave_out=["caveats"],
     )
     by_label = {fact.label: fact for fact in found}
-    assert list(by_label) == ["Fingerprint (sha256)", "Trust", "Seed", "Rows", "Classes", "Preflight"]
+    assert list(by_label) == [
+        "Fingerprint (sha256)",
+        "Trust",
+        "Seed",
+        "Rows",
+        "Classes",
+        "Preflight",
+        "Sensitive",
+    ]
+    assert by_label["Sensitive"].rows == (("sex", "Female: 3, Male: 4"), ("a.b.c", "1"))
     assert by_label["Fingerprint (sha256)"].hash
     assert by_label["Trust"].text == "no"
     assert by_label["Seed"].text == "0"
