@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _FAR = 6.0
 _PAD = 0.06
+_BEYOND = 0.18
 _REACH = 46.0
 _MOST_BARS = 30
 _MOST_TILES = 12
@@ -103,15 +104,19 @@ def nice_ticks(low: float, high: float, count: int = 5) -> tuple[float, ...]:
 def scale_over(spans: Sequence[Span], *, whole: bool = False) -> Scale:
     """A scale on which the values and limits of all spans stand, and their intervals as far as is sensible.
 
-    An interval that is more than a few times longer than everything else is cut at the edge. Shares keep
+    An interval that is more than a few times longer than everything else is cut at the edge; some of the
+    forbidden side of each limit is always seen. Shares keep
     to [0, 1], and show all of it when they use half of it or `whole` is asked for.
     """
     points: list[float] = []
     for span in spans:
         points += _seen_of(span)
     low, high = (min(points), max(points)) if points else (0.0, 1.0)
-    pad = _PAD * (high / 2 - low / 2) * 2 or 0.1 * abs(high) or 0.1
-    left, right = low - pad, high + pad
+    width = (high / 2 - low / 2) * 2
+    pad = _PAD * width or 0.1 * abs(high) or 0.1
+    beyond = _BEYOND * width
+    left = min([low - pad, *(x.at_least - beyond for x in spans if x.at_least is not None)])
+    right = max([high + pad, *(x.at_most + beyond for x in spans if x.at_most is not None)])
     if low >= 0 and high <= 1:
         left, right = (0.0, 1.0) if whole or high - low > 1 / 2 else (max(0.0, left), min(1.0, right))
     if not (math.isfinite(left) and math.isfinite(right) and left < right):

@@ -23,6 +23,7 @@ _LONG_TEXT = 20_000
 _INLINE = 6
 _TINY = 1e-3
 _HUGE = 1e7
+_FIRST = ("path", "file", "sha256", "id", "started", "finished", "task", "rows", "device", "purpose")
 _NAMES = {
     "bytes": "Size in bytes",
     "cpu": "Processor",
@@ -259,10 +260,10 @@ class Fact:
 
 
 def facts(values: Mapping[str, Any], leave_out: Sequence[str] = ()) -> list[Fact]:
-    """A free-form part of the record as facts, in its own order; empty ones are left out."""
+    """A free-form part of the record as facts: its identity first, then the rest, without empty ones."""
     return [
         _fact(_NAMES.get(key, words(key)), value)
-        for key, value in values.items()
+        for key, value in sorted(values.items(), key=lambda entry: entry[0] not in _FIRST)
         if key not in leave_out and not (value is None or value in ("", [], {}, ()))
     ]
 

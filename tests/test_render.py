@@ -93,7 +93,7 @@ def page(run: Path, record: Record) -> str:
 
 
 def bare(text: str, record: Record) -> str:
-    """A text without what depends on the versions of the image and zip libraries: pictures and their hashes."""
+    """A text without what depends on the versions of libraries: the bytes of pictures and their hashes."""
     artifacts = [artifact.sha256 for finding in record.findings for artifact in finding.artifacts]
     for digest in [*artifacts, hashlib.sha256(canonical(record)).hexdigest()]:
         text = text.replace(digest, "0" * 64)
@@ -381,7 +381,7 @@ def test_a_thousand_findings_take_two_seconds_and_five_megabytes() -> None:
     page = render(record)
     taken = time.process_time() - started
     assert len(page.encode()) <= 5_000_000
-    assert taken <= 2 * float(os.environ.get("SLOW_MACHINE", "1"))
+    assert taken <= 2
     assert page.count("Shown in short to keep this page small") > 100
     assert page.count('class="finding"') == 1000
 

@@ -98,7 +98,7 @@ class Dice(nn.Module):
 
 
 def test_a_model_that_answers_at_random_is_not_measured_through_the_python_door_either(data):
-    model = audit.Model(module=Dice(), device=torch.device("cpu"), classes=("a", "b"))
+    model = audit.Model(module=Dice().eval(), device=torch.device("cpu"), classes=("a", "b"))
     policy = Policy(limits=(Limit(check="performance.accuracy", measure="accuracy", at_least=0.0),))
     record = audit.audit(model, data, checks=["performance.accuracy"], policy=policy)
     assert record.findings[0].status == "not_applicable"

@@ -140,9 +140,9 @@ def test_facts_keep_everything_that_says_something() -> None:
     by_label = {fact.label: fact for fact in found}
     assert list(by_label) == [
         "Fingerprint (sha256)",
+        "Rows",
         "Trust",
         "Seed",
-        "Rows",
         "Classes",
         "Preflight",
         "Sensitive",
