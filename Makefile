@@ -20,7 +20,7 @@ demo: $(VENV)/installed
 	$(VENV)/bin/model-audit demo $(DEMO)
 
 test: $(VENV)/installed-dev lint
-	$(VENV)/bin/python -m pytest -m "not slow"
+	$(VENV)/bin/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
 
 test-all: $(VENV)/installed-dev lint
 	$(VENV)/bin/python -m pytest

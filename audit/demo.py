@@ -10,6 +10,7 @@ alike, because no bias was planted there.
 **Handwritten digits.** A small convolutional network on scikit-learn's 8 x 8 digits.
 """
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from audit.config import read_config
+from audit.environment import patient
 from audit.errors import ConfigError
 from audit.record import Record
 from audit.supervisor import run
@@ -95,6 +97,7 @@ def make_demo(folder: Path, out: "Console") -> dict[str, Record]:
     """
     from audit.terminal import Watch, show_outcome
 
+    os.environ.update(patient())
     records = {}
     for name, prepare in (("credit", make_credit), ("digits", make_digits)):
         place = folder / name

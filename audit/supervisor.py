@@ -21,7 +21,7 @@ from typing import IO, Any
 from audit import journal
 from audit.check import Check
 from audit.config import Config
-from audit.environment import tool
+from audit.environment import patient, tool
 from audit.errors import ConfigError, LoadError
 from audit.judge import judge
 from audit.policy import Verdict
@@ -205,7 +205,12 @@ def _worker(state: _Run, log: IO[bytes]) -> Iterator["subprocess.Popen[bytes]"]:
     # -P: a folder called `audit` in the user's working directory must not be taken for this package.
     command = [sys.executable, "-P", "-m", "audit.worker", str(state.path), str(state.folder)]
     process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        start_new_session=True,
+        env=patient(),
     )
     try:
         yield process

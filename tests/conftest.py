@@ -1,10 +1,15 @@
 """Shared by all tests: where the real data is, and the demo made once."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+# Two test processes share the cores: threads that spin while they wait would starve each other.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # With --import-mode=importlib a test finds no module beside itself; networks.py and hostile.py are shared.
 sys.path.insert(0, str(Path(__file__).parent))

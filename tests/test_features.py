@@ -62,7 +62,10 @@ def test_a_cell_that_is_no_number_is_named(tmp_path, cell, complaint):
     ("features", "complaint"),
     [
         ({"agee": {}}, r"'agee' is not an input column of .*t\.csv; the nearest is 'age'"),
-        ({"c": {"kind": "categorical", "columns": ["colour_rd"]}}, r"'colour_rd'.*the nearest is 'colour_red'"),
+        (
+            {"c": {"kind": "categorical", "columns": ["colour_rd"]}},
+            r"'colour_rd'.*the nearest is 'colour_red'",
+        ),
         ({"age": {}, "b": {"columns": ["age"]}}, r'features\."b".*\'age\' is already part of \'age\''),
         ({"b": {"columns": ["age", "grade"]}}, "2 columns for a numeric feature"),
         (

@@ -203,7 +203,9 @@ def test_columns_that_do_not_exist_are_named(tmp_path):
         LoadError, match=r"no column 'sexx', which \[data\] sensitive names; the nearest is 'sex'"
     ):
         load(tmp_path, sensitive=("sexx",), inputs=("age",))
-    with pytest.raises(LoadError, match=r"no column 'agee', which \[data\] inputs names; the nearest is 'age'"):
+    with pytest.raises(
+        LoadError, match=r"no column 'agee', which \[data\] inputs names; the nearest is 'age'"
+    ):
         load(tmp_path, inputs=("agee",))
 
 

@@ -89,6 +89,13 @@ path = "{data}/cifar10/test_2000.npz"
 [checks]
 run = ["performance.accuracy", "interpretability.saliency", "interpretability.lime", "interpretability.shap",
        "robustness.fgsm", "robustness.pgd"]
+[checks.settings."interpretability.lime"]
+rows = 8
+samples = 300
+[checks.settings."interpretability.shap"]
+rows = 8
+samples = 150
+background = 2
 [checks.settings."robustness.fgsm"]
 epsilon = [0.00196, 0.0314]
 rows = 200

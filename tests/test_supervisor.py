@@ -215,6 +215,19 @@ def test_a_worker_killed_from_outside_is_replaced(project):
     assert "SIGKILL" in project.reason("waits")
 
 
+def test_the_worker_waits_without_spinning_and_the_user_may_say_otherwise(project):
+    project.plan("waits")
+    for given, expected in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
+        project.environment.pop("OMP_WAIT_POLICY", None)
+        (project.folder / "worker.pid").unlink(missing_ok=True)
+        process = project.start("--out", given.get("OMP_WAIT_POLICY", "run"), **given)
+        pid = project.wait_for("worker.pid").read_text()
+        words = Path(f"/proc/{pid}/environ").read_text().split("\0")
+        process.kill()
+        process.communicate()
+        assert f"OMP_WAIT_POLICY={expected}" in words
+
+
 def test_a_check_that_changes_the_model_is_broken_and_the_next_one_sees_the_model_as_it_was(project):
     project.plan("changes", "first", "last")
     assert project.run().returncode == 2
