@@ -269,6 +269,7 @@ selection_rate_ratio = { at_least = 0.8 }
 robust_accuracy = { at_least = 0.7, where = { epsilon = 0.1 } }
 
 [system]
+name = "Credit decisions of the demo"
 purpose = "Decides whether a loan is granted. Generated applicants; newcomers were wronged on purpose."
 """
 
@@ -306,5 +307,6 @@ robust_accuracy = [
 ]
 
 [system]
+name = "Digit reader of the demo"
 purpose = "Reads one handwritten digit of 8 x 8 pixels. scikit-learn's digits, 797 held-out images."
 """

@@ -433,6 +433,7 @@ _MORE_LIMITS = """\
 _SYSTEM = """\
 # What only a person can state; documents that ask for it print it with its name and date.
 [system]
+# name = "what people call the system"
 # purpose = "what the model decides, about whom, and who relies on it"
 # provider = "who answers for it"
 """

@@ -326,7 +326,12 @@ class Page:
 
     @cached_property
     def name(self) -> str:
-        """What was audited: the model's file."""
+        """What was audited: the name that a person gave the system, else the model's file."""
+        return str(self.record.system.get("name") or self.file)
+
+    @cached_property
+    def file(self) -> str:
+        """The model's file."""
         return _file_of(self.record.model) or "a model"
 
     @cached_property

@@ -216,7 +216,7 @@ def test_a_worker_killed_from_outside_is_replaced(project):
 
 
 def test_the_worker_waits_without_spinning_and_the_user_may_say_otherwise(project):
-    project.plan("waits")
+    project.plan("first", "waits")
     for given, expected in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
         project.environment.pop("OMP_WAIT_POLICY", None)
         (project.folder / "worker.pid").unlink(missing_ok=True)

@@ -53,6 +53,7 @@ accuracy = {{ at_least = 0.83 }}
 selection_rate_ratio = {{ at_least = 0.8 }}
 
 [system]
+name = "Income model on UCI Adult"
 purpose = "Predicts from census answers whether a person earns more than 50,000 a year."
 """
 
