@@ -301,11 +301,13 @@ def _panel_note(shown: Shown, rows: Sequence[tuple[Row, pictures.Span]]) -> str:
     family = next((item for item in shown.finding.verdicts if item.level is not None), None)
     level = ""
     if family is not None and family.level is not None:
-        level = f" Whiskers: {_percent(family.level)} intervals"
+        level = f" Whiskers: {_percent(family.level)} intervals."
         if family.comparisons > 1:
             held = _percent(shown.page.record.policy.family_wise_level)
-            level += f", so that all {family.comparisons} comparisons of this check hold together with {held}"
-        level += "."
+            level = (
+                f" Whiskers: widened for {family.comparisons} comparisons made by this check, "
+                f"by Holm's procedure, at {held} for all of them together."
+            )
     else:
         own = next((m.level for m in shown.finding.measures if m.level is not None), None)
         level = f" Whiskers: {_percent(own)} intervals." if own is not None else ""

@@ -5,8 +5,9 @@ A verdict is taken on the bound of an interval, never on the point:
     at_least L   PASS when low >= L, FAIL when high < L, else INCONCLUSIVE
     at_most  L   PASS when high <= L, FAIL when low > L, else INCONCLUSIVE
 
-All comparisons that a policy makes within one check form a family: each is judged at the Bonferroni
-level that makes the whole family hold with probability `family_wise_level`.
+All comparisons that a policy makes within one check form a family. They are judged by Holm's step-down
+procedure (1979), so that the chance of even one wrong PASS or FAIL in the family is at most
+1 - `family_wise_level`. The interval shown is the one at which a comparison was settled.
 """
 
 import math
@@ -77,7 +78,7 @@ class Policy:
 
     Attributes:
         limits: what is asked.
-        family_wise_level: probability with which all intervals of one check hold together.
+        family_wise_level: one minus the chance of any wrong PASS or FAIL among the comparisons of a check.
         on_inconclusive: what an interval that spans its limit does to the exit code.
         on_not_evaluable: what a limit on an undefined number does.
         on_broken: what a check that crashed or did not load does.
@@ -140,20 +141,38 @@ def judge_measures(
     Args:
         measures: everything the check measured.
         limits: the limits on this check.
-        level: the family-wise level, shared by every comparison made here.
+        level: the family-wise level of all comparisons made here.
 
     Returns:
         One judgement for each limit and measure; a limit that finds no measure is NOT_EVALUABLE.
     """
-    pairs = [(limit, _spoken_of(measures, limit)) for limit in limits]
-    comparisons = sum(item.value is not None for _, found in pairs for item in found)
-    each = bonferroni(level, comparisons)
-    judgements: list[Judgement] = []
-    for limit, found in pairs:
-        if not found:
-            judgements.append(_no_measure(limit, measures))
-        judgements += [_judge_one(item, limit, each, comparisons) for item in found]
-    return tuple(judgements)
+    pairs = [(limit, item) for limit in limits for item in _spoken_of(measures, limit)]
+    judgements = _step_down(pairs, level)
+    unmet = [limit for limit in limits if not _spoken_of(measures, limit)]
+    return (*judgements, *(_no_measure(limit, measures) for limit in unmet))
+
+
+def _step_down(pairs: Sequence[tuple[Limit, Measure]], level: float) -> list[Judgement]:
+    """Holm's procedure: what is settled at the level of the whole family leaves it, and so on.
+
+    A comparison settled with m still open was settled at error (1 - level) / m; that is its interval.
+    """
+    open_ones = [place for place, (_, item) in enumerate(pairs) if item.value is not None]
+    comparisons = len(open_ones)
+    final = {
+        place: _judge_one(item, limit, level, comparisons)
+        for place, (limit, item) in enumerate(pairs)
+        if item.value is None
+    }
+    while open_ones:
+        each = bonferroni(level, len(open_ones))
+        tried = {p: _judge_one(pairs[p][1], pairs[p][0], each, comparisons) for p in open_ones}
+        final |= tried
+        still = [p for p in open_ones if tried[p].verdict is Verdict.INCONCLUSIVE]
+        if len(still) == len(open_ones):
+            break
+        open_ones = still
+    return [final[place] for place in range(len(pairs))]
 
 
 def _spoken_of(measures: Sequence[Measure], limit: Limit) -> list[Measure]:

@@ -15,6 +15,7 @@ from statistics import NormalDist
 from typing import Any
 
 from audit.evidence import Measure
+from audit.strata import mantel_haenszel_difference, mantel_haenszel_ratio
 
 Statistics = Mapping[str, Any]
 Estimate = tuple[float | None, float | None, float | None]
@@ -206,6 +207,8 @@ METHODS: dict[str, Callable[[Statistics, float], Estimate]] = {
     "larger_of_two": larger_of_two,
     "mean_of_proportions": mean_of_proportions,
     "exact": exact,
+    "mantel_haenszel_ratio": mantel_haenszel_ratio,
+    "mantel_haenszel_difference": mantel_haenszel_difference,
 }
 
 

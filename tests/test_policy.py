@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -112,3 +113,27 @@ def test_pass_and_fail_never_both_hold_and_follow_the_interval(x, asked):
 def test_a_limit_reads_as_a_sentence():
     asked = limit(at_least=0.4, where={"epsilon": 0.03}, group={"sex": "Female"})
     assert str(asked) == "m at least 0.4 where epsilon = 0.03 for sex = Female"
+
+
+def test_what_is_settled_leaves_the_family():
+    """Holm: nineteen clear passes are settled first; the last one then stands alone and is settled too."""
+    clear = [proportion("m", 990, 1000, group={"g": str(i)}) for i in range(19)]
+    narrow = proportion("m", 830, 1000, group={"g": "narrow"})
+    assert interval_at(narrow, 1 - 0.05 / 20)[0] < 0.8 < interval_at(narrow, 0.95)[0]
+    judgements = judge_measures([*clear, narrow], [limit(at_least=0.8)], 0.95)
+    assert {j.verdict for j in judgements} == {Verdict.PASS}
+    assert judgements[-1].level == pytest.approx(0.95)
+    assert judgements[0].level == pytest.approx(1 - 0.05 / 20)
+
+
+def test_the_family_makes_a_wrong_verdict_as_seldom_as_it_says():
+    """Twenty values, each just beyond its limit: any PASS among them is wrong."""
+    random = np.random.default_rng(8)
+    wrong = 0
+    for _ in range(300):
+        measures = [
+            proportion("m", int(random.binomial(400, 0.799)), 400, group={"g": str(i)}) for i in range(20)
+        ]
+        judgements = judge_measures(measures, [limit(at_least=0.8)], 0.95)
+        wrong += any(j.verdict is Verdict.PASS for j in judgements)
+    assert wrong / 300 <= 0.05
