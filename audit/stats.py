@@ -22,6 +22,7 @@ Estimate = tuple[float | None, float | None, float | None]
 UNDEFINED: Estimate = (None, None, None)
 DEFAULT_LEVEL = 0.95
 _BISECTIONS = 80
+_EXACT_BELOW = 10
 
 
 def normal_quantile(level: float) -> float:
@@ -240,9 +241,10 @@ def measure(
 
 
 def proportion(name: str, x: int, n: int, **fields: Any) -> Measure:
-    """The share x/n with its Wilson interval; undefined, with the counts, when n is 0."""
+    """The share x/n with its Wilson interval, the exact one below 10 rows; undefined when n is 0."""
     fields.setdefault("reason", f"{x} of {n} rows: the denominator is 0")
-    return measure(name, "wilson", {"x": x, "n": n}, n=n, **fields)
+    method = "clopper_pearson" if n < _EXACT_BELOW else "wilson"
+    return measure(name, method, {"x": x, "n": n}, n=n, **fields)
 
 
 def mean(name: str, values: Sequence[float], **fields: Any) -> Measure:

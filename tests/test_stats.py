@@ -174,3 +174,10 @@ def test_no_number_of_rows_settles_a_value_on_its_limit():
 def test_an_undefined_measure_says_why_and_a_defined_one_says_nothing():
     assert stats.proportion("p", 0, 0).reason == "0 of 0 rows: the denominator is 0"
     assert stats.proportion("p", 0, 9).reason == ""
+
+
+def test_a_tiny_table_gets_the_exact_interval():
+    """Wilson may cover less than it says below some ten rows."""
+    assert stats.proportion("p", 2, 2).method == "clopper_pearson"
+    assert stats.proportion("p", 2, 2).low == pytest.approx(0.025**0.5)
+    assert stats.proportion("p", 5, 10).method == "wilson"

@@ -8,7 +8,7 @@ from audit.checks.performance.accuracy import accuracy
 from audit.dataset import Dataset, Sensitive
 from audit.products.predictions import Predictions
 from audit.record import canonical
-from audit.stats import mean_of_proportions, wilson
+from audit.stats import clopper_pearson, mean_of_proportions
 
 
 def answers(predicted, labels, outputs):
@@ -55,7 +55,7 @@ def test_by_hand():
     assert value(evidence, "balanced_accuracy").value == 0.625
     assert value(evidence, sex="f").value == pytest.approx(2 / 3)
     assert value(evidence, sex="m").n == 3
-    assert value(evidence).low == wilson({"x": 4, "n": 6}, 0.95)[1]
+    assert value(evidence).low == clopper_pearson({"x": 4, "n": 6}, 0.95)[1]
 
 
 def test_against_scikit_learn():

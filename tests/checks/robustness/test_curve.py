@@ -13,7 +13,7 @@ from audit.model import Model, state_hash
 from audit.products.adversaries import adversaries
 from audit.products.predictions import predictions
 from audit.record import canonical
-from audit.stats import wilson
+from audit.stats import clopper_pearson
 
 POINTS = [0.10, 0.45, 0.55, 0.90]
 CHECKS = {"fgsm": fgsm, "pgd": pgd}
@@ -72,7 +72,7 @@ def test_rows_already_wrong_are_not_robust_and_not_attacked(name):
     assert values(evidence, "robust_accuracy") == {0.1: 0.25}
     assert values(evidence, "attack_success_rate") == {0.1: 2 / 3}
     (robust,) = [m for m in evidence.measures if m.name == "robust_accuracy"]
-    assert (robust.n, robust.low, robust.high) == (4, *wilson({"x": 1, "n": 4}, 0.95)[1:])
+    assert (robust.n, robust.low, robust.high) == (4, *clopper_pearson({"x": 1, "n": 4}, 0.95)[1:])
     counts = evidence.tables[0]
     row = dict(zip(counts.columns, counts.rows[1], strict=True))
     assert (row["already wrong"], row["fooled"], row["withstood"]) == (1, 2, 1)
