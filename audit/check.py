@@ -72,7 +72,7 @@ class Check:
             key = ".".join(str(part) for part in first["loc"])
             known = ", ".join(self.settings_model.model_fields) or "none"
             raise ConfigError(
-                f"checks.settings.\"{self.name}\": '{key}' = {given.get(key)!r} is wrong "
+                f"checks.settings.\"{self.name}\": '{key}' = {first['input']!r} is wrong "
                 f"({first['msg']}); its settings are {known}."
             ) from None
 

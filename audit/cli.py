@@ -49,10 +49,12 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = EXIT_OK
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if debug:
             raise
-        _complain(f"a fault of this tool: {type(error).__name__}: {error}; --debug shows where.")
+        _complain(
+            f"a fault of this tool or of a plugin: {type(error).__name__}: {error}; --debug shows where."
+        )
         code = EXIT_CANNOT_SAY_YES
     sys.exit(code or EXIT_OK)
 

@@ -1,11 +1,22 @@
 """audit.toml: what to load, what to run, what to ask. Read and checked before anything is loaded."""
 
+import math
 import tomllib
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from audit.errors import ConfigError, nearest
 from audit.evidence import Scalar
@@ -14,6 +25,9 @@ from audit.policy import Leniency, Limit, Policy
 Output = Literal[
     "auto", "logits", "log_probabilities", "probabilities", "single_logit", "single_probability", "labels"
 ]
+
+
+_LARGEST = 2**53 - 1
 
 
 class _Section(BaseModel):
@@ -28,9 +42,11 @@ class Normalize(_Section):
 
 
 class ModelSection(_Section):
-    """`[model]`: the saved model and how to call it."""
+    """`[model]`: the saved model and how to call it, or the column of the data that holds its answers."""
 
-    path: Path
+    predictions: str | None = None
+    path: Path | None = Field(default=None, validate_default=True)
+    threshold: float = Field(default=0.5, ge=0, le=1)
     loader: str = "auto"
     factory: str | None = None
     arguments: dict[str, Any] = Field(default_factory=dict)
@@ -42,6 +58,23 @@ class ModelSection(_Section):
     normalize: Normalize | None = None
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     batch_size: int | None = Field(default=None, ge=1)
+
+    @field_validator("path")
+    @classmethod
+    def _is_needed(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        if path is None and info.data.get("predictions") is None:
+            raise PydanticCustomError("missing", "Field required")
+        return path
+
+    @model_validator(mode="after")
+    def _is_one_or_the_other(self) -> "ModelSection":
+        if self.predictions is None and "threshold" in self.model_fields_set:
+            raise ValueError("threshold divides the scores of predictions = 'column', which is not given")
+        if self.predictions is not None and self.path is not None:
+            raise ValueError("it names a path and predictions; a column of predictions needs no model file")
+        if self.predictions is not None and self.task != "classification":
+            raise ValueError("a column of predictions holds decisions, so the task is classification")
+        return self
 
 
 class FeatureSection(_Section):
@@ -66,6 +99,9 @@ class DataSection(_Section):
     reader: str = "auto"
     target: str | None = None
     sensitive: tuple[str, ...] = ()
+    control: tuple[str, ...] = ()
+    bins: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    count: str | None = None
     inputs: tuple[str, ...] = ()
     favourable: str | None = None
     encoder: Path | None = None
@@ -76,6 +112,17 @@ class DataSection(_Section):
     layout: Literal["auto", "NCHW", "NHWC"] = "auto"
     rows: int | None = Field(default=None, ge=1)
     features: dict[str, FeatureSection] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _bins_rise(self) -> "DataSection":
+        for name, edges in self.bins.items():
+            if name not in {*self.sensitive, *self.control}:
+                raise ValueError(f"bins.{name} divides a column that is neither in sensitive nor in control")
+            if not edges or not all(map(math.isfinite, edges)):
+                raise ValueError(f"bins.{name} = {list(edges)} must hold at least one finite edge")
+            if any(low >= high for low, high in pairwise(edges)):
+                raise ValueError(f"bins.{name} = {list(edges)} must rise from edge to edge")
+        return self
 
 
 class ChecksSection(_Section):
@@ -133,6 +180,11 @@ class Config(_Section):
     seed: int = Field(default=0, ge=0, lt=2**32)
     folder: Path = Field(default=Path(), exclude=True)
 
+    @property
+    def subject(self) -> Path:
+        """The file that is audited: the model, or the data where they hold its predictions."""
+        return self.model.path or self.data.path
+
     def beside(self, path: Path) -> Path:
         """A path of this file, made absolute."""
         return path if path.is_absolute() else (self.folder / path).resolve()
@@ -168,13 +220,26 @@ def read_policy(path: Path) -> Policy:
 def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file as a dictionary; one sentence where it is missing or not TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist; `model-audit init MODEL DATA` writes one.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}.") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}.") from None
+    _refuse_unwritable(values, [], path)
+    return values
+
+
+def _refuse_unwritable(value: Any, keys: list[str], path: Path) -> None:
+    """A number that JSON cannot hold would be found only when everything has been measured."""
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, item in items:
+            _refuse_unwritable(item, [*keys, str(key)], path)
+    elif isinstance(value, float | int) and not abs(value) <= _LARGEST:
+        place = ".".join(keys)
+        raise ConfigError(f"{path}: '{place}' = {value} is wrong; a number must be finite and below 2**53.")
 
 
 def _validated(noun: Any, values: Mapping[str, Any], path: Path) -> Any:

@@ -2,15 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from audit.errors import NotApplicable
+
 UNKNOWN = "unknown"
 Modality = Literal["tabular", "image", "series"]
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+_NOT_KNOWN: Ints = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,32 +60,57 @@ class Dataset:
     """What a model is audited on. Arrays are read-only.
 
     Attributes:
-        inputs: [N, ...] float32 in the user's raw units: images [N, C, H, W], tabular rows [N, D].
-        labels: [N] class indices.
+        inputs: [N, ...] float32 in the user's raw units: images [N, C, H, W], tabular rows [N, D]; D is 0
+            in a table of decisions that names no inputs.
+        labels: [N] class indices. Left out where the true outcomes are not known; then `labelled` is False,
+            and whoever asks for them is told so by `NotApplicable`.
         modality: kind of input.
         classes: class names, in the order of the model's outputs.
         favourable: index of the outcome that is good for a person; None when there is none.
         features: what each input column means; empty for images.
         sensitive: sensitive features by name.
+        controls: features that a comparison may be held constant at, by name.
+        decisions: [N] class index that the data state as the decision; None where a model decides.
+        scores: [N] probability of the favourable class that the data state, in [0, 1]; None where they
+            state none.
         fingerprint: sha256 over inputs, labels, groups and feature descriptions.
         source: what was read and how (file, reader, rows kept and left out), for the record.
         caveats: sentences a reader must know, e.g. how many unknown categories were encoded as none.
     """
 
     inputs: Floats
-    labels: Ints
+    labels: Ints = field(default_factory=lambda: _NOT_KNOWN, repr=False)
     modality: Modality
     classes: tuple[str, ...]
     favourable: int | None = None
     features: tuple[Feature, ...] = ()
     sensitive: Mapping[str, Sensitive] = field(default_factory=dict)
+    controls: Mapping[str, Sensitive] = field(default_factory=dict)
+    decisions: Ints | None = None
+    scores: Doubles | None = None
     fingerprint: str = ""
     source: Mapping[str, Any] = field(default_factory=dict)
     caveats: Sequence[str] = ()
 
+    def __post_init__(self) -> None:
+        if self.labels is _NOT_KNOWN:
+            object.__delattr__(self, "labels")
+
+    if not TYPE_CHECKING:
+        # A check that was written for labelled rows must not count placeholders where there are none.
+        def __getattr__(self, name: str) -> Any:
+            if name == "labels":
+                raise NotApplicable("the data hold no true outcomes; [data] target names their column")
+            raise AttributeError(f"a Dataset has no attribute '{name}'")
+
     def __len__(self) -> int:
         """Number of rows."""
-        return len(self.labels)
+        return len(self.inputs)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the true outcomes are known."""
+        return "labels" in vars(self)
 
     def feature_of_column(self) -> Ints:
         """[D] index of the feature that owns each column of a flat input row."""

@@ -50,10 +50,11 @@ def numeric_inputs(raw: Raw, section: DataSection) -> Encoded:
 
 
 def default_columns(raw: Raw, section: DataSection) -> tuple[str, ...]:
-    """Every column but the label, those of `where`, and sensitive ones that hold words."""
-    left_out = {raw.target, *section.where}
+    """Every column but label, counts, those of `where`, and sensitive or control ones that hold words."""
+    left_out = {raw.target, section.count, *section.where}
+    grouped = {*section.sensitive, *section.control}
     names = [str(name) for name in raw.table.columns if name not in left_out]
-    return tuple(n for n in names if n not in section.sensitive or not _holds_words(raw, n, section))
+    return tuple(n for n in names if n not in grouped or not _holds_words(raw, n, section))
 
 
 def _holds_words(raw: Raw, name: str, section: DataSection) -> bool:

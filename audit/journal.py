@@ -34,12 +34,17 @@ def read(run: Path) -> list[dict[str, Any]]:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist, so there is no run to go on with.") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
     events: list[dict[str, Any]] = []
     for number, line in enumerate(lines[:-1], start=1):
         try:
-            events.append(json.loads(line))
+            event = json.loads(line)
         except ValueError:
-            raise ConfigError(f"{path} is damaged in line {number}; the run must be done again.") from None
+            event = None
+        if not isinstance(event, dict) or "event" not in event:
+            raise ConfigError(f"{path} is damaged in line {number}; the run must be done again.")
+        events.append(event)
     return events
 
 

@@ -2,10 +2,10 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from audit.errors import EXIT_CANNOT_SAY_YES, EXIT_LIMIT_BROKEN, EXIT_OK
-from audit.policy import Judgement, Policy, Verdict, judge_measures
+from audit.policy import Judgement, Leniency, Policy, Verdict, judge_measures
 from audit.record import Finding, Outcome, Planned, Record
 
 _GRAVITY = (
@@ -48,17 +48,17 @@ def conclude(findings: Sequence[Finding], policy: Policy, plan: Sequence[Planned
     """
     limited = {limit.check for limit in policy.limits}
     named = {item.check for item in plan if item.asked == "name"} | limited
-    entries: list[tuple[Verdict, str]] = []
+    entries: list[_Entry] = []
     for finding in findings:
         entries += _entries(finding, required=finding.check in named)
     found = {finding.check for finding in findings}
     for check in sorted(({item.check for item in plan} | limited) - found):
-        entries.append((Verdict.BROKEN, f"{check} was asked for and not measured."))
-    counts = Counter(verdict for verdict, _ in entries)
-    blocking = [(v, reason) for v, reason in entries if _blocks(v, policy)]
-    blocking.sort(key=lambda entry: _GRAVITY.index(entry[0]))
-    code, reasons = _exit(counts, blocking)
-    shown = [v for v in _GRAVITY if counts[v] and (v is not Verdict.NOT_APPLICABLE or _blocks(v, policy))]
+        entries.append(_Entry(Verdict.BROKEN, f"{check} was asked for and not measured.", always=True))
+    entries.sort(key=lambda entry: _GRAVITY.index(entry.verdict))
+    counts = Counter(entry.verdict for entry in entries)
+    code, reasons = _exit(counts, entries, policy)
+    blocked = any(_leniency(e, policy) == "fail" for e in entries if e.verdict is Verdict.NOT_APPLICABLE)
+    shown = [v for v in _GRAVITY if counts[v] and (v is not Verdict.NOT_APPLICABLE or blocked)]
     return Outcome(
         verdict=shown[0] if shown else Verdict.NOT_JUDGED,
         exit_code=code,
@@ -69,13 +69,25 @@ def conclude(findings: Sequence[Finding], policy: Policy, plan: Sequence[Planned
     )
 
 
-def _entries(finding: Finding, *, required: bool) -> list[tuple[Verdict, str]]:
+@dataclass(frozen=True)
+class _Entry:
+    """One answer that counts: its verdict, its sentence, and whether no policy may relax it."""
+
+    verdict: Verdict
+    reason: str
+    always: bool = False
+
+
+def _entries(finding: Finding, *, required: bool) -> list[_Entry]:
     if finding.status == "measured":
-        judged = [(j.verdict, f"{finding.check}: {_sentence(j)}") for j in finding.verdicts]
-        return judged or [(Verdict.NOT_JUDGED, "")]
+        judged = [
+            _Entry(j.verdict, f"{finding.check}: {_sentence(j)}", always=not j.matched)
+            for j in finding.verdicts
+        ]
+        return judged or [_Entry(Verdict.NOT_JUDGED, "")]
     if finding.status == "not_applicable" and not required:
         return []
-    return [(finding.verdict, f"{finding.check}: {finding.reason}")]
+    return [_Entry(finding.verdict, f"{finding.check}: {finding.reason}")]
 
 
 def _sentence(judgement: Judgement) -> str:
@@ -84,22 +96,25 @@ def _sentence(judgement: Judgement) -> str:
     return f"{judgement.limit}{f' ({whom})' if whom else ''}: {judgement.reason}{needed}."
 
 
-def _blocks(verdict: Verdict, policy: Policy) -> bool:
-    leniency = {
-        Verdict.FAIL: "fail",
+def _leniency(entry: _Entry, policy: Policy) -> Leniency:
+    """What an answer does: `fail` forbids a yes, `warn` is told, `pass` is not."""
+    if entry.always or entry.verdict is Verdict.FAIL:
+        return "fail"
+    asked: dict[Verdict, Leniency] = {
         Verdict.INCONCLUSIVE: policy.on_inconclusive,
         Verdict.NOT_EVALUABLE: policy.on_not_evaluable,
         Verdict.BROKEN: policy.on_broken,
         Verdict.NOT_APPLICABLE: policy.on_not_applicable,
     }
-    return leniency.get(verdict) == "fail"
+    return asked.get(entry.verdict, "pass")
 
 
-def _exit(counts: Counter[Verdict], blocking: list[tuple[Verdict, str]]) -> tuple[int, list[str]]:
-    reasons = [reason for _, reason in blocking]
+def _exit(counts: Counter[Verdict], entries: Sequence[_Entry], policy: Policy) -> tuple[int, list[str]]:
+    blocking = [entry.reason for entry in entries if _leniency(entry, policy) == "fail"]
+    warnings = [f"Warning: {entry.reason}" for entry in entries if _leniency(entry, policy) == "warn"]
     if counts[Verdict.FAIL]:
-        return EXIT_LIMIT_BROKEN, reasons
-    judged = counts[Verdict.PASS] + counts[Verdict.INCONCLUSIVE] + counts[Verdict.NOT_EVALUABLE]
-    if not judged:
-        return EXIT_CANNOT_SAY_YES, [*reasons, "No limit was judged, so the audit cannot say yes."]
-    return (EXIT_CANNOT_SAY_YES if blocking else EXIT_OK), reasons
+        return EXIT_LIMIT_BROKEN, [*blocking, *warnings]
+    if not counts[Verdict.PASS] + counts[Verdict.INCONCLUSIVE]:
+        silent = "No limit was judged, so the audit cannot say yes."
+        return EXIT_CANNOT_SAY_YES, [*blocking, *warnings, silent]
+    return (EXIT_CANNOT_SAY_YES if blocking else EXIT_OK), [*blocking, *warnings]

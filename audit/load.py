@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from audit.config import ModelSection, Output
-from audit.dataset import Floats
-from audit.errors import AuditError, ConfigError, LoadError, nearest
+from audit.dataset import Dataset, Floats
+from audit.errors import AuditError, ConfigError, LoadError, NotApplicable, nearest
 from audit.loaders.archive import FORMATS, SUFFIXES, format_of
 from audit.loaders.device import resolve_device
 from audit.loaders.factory import first_line
 from audit.loaders.loaded import Loaded
-from audit.model import Model, OutputKind
+from audit.model import Model, OutputKind, Probe
 from audit.preflight import PREFLIGHT_ROWS, preflight
 from audit.record import plain
 from audit.registry import installed_functions
@@ -38,6 +38,8 @@ def load_model(section: ModelSection, folder: Path, rows: Floats | None = None) 
             trusted, or the model does not answer the rows as it should.
         ConfigError: a key of the section is wrong.
     """
+    if section.path is None:
+        raise ConfigError("[model] names predictions and no path, so there is no model to load.")
     path = section.path if section.path.is_absolute() else folder / section.path
     _refuse_wrong_keys(section)
     classes = read_classes(section, folder)
@@ -69,6 +71,40 @@ def _looked_at(model: Model, rows: Floats, section: ModelSection) -> Model:
     model = preflight(model, rows[spread], section.output)
     model.passes.batch = section.batch_size or model.passes.batch
     return model
+
+
+class _Nothing(nn.Module):
+    """Stands where a model would; it has no parameters and refuses to answer."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        del inputs
+        raise NotApplicable("no model was run, so there is nothing that could answer.")
+
+
+def no_model(predictions: str, data: Dataset) -> Model:
+    """What stands for the model where the data hold its answers: no network, no logits, no gradients.
+
+    Its fingerprint is that of the data file, and the record says that no model was run.
+
+    Args:
+        predictions: the column that holds decisions or scores.
+        data: what was read; its `decisions` are those of that column.
+    """
+    said = f"No model was run: the predictions are those of column '{predictions}' of the data file"
+    file = {key: data.source[key] for key in ("file", "predictions") if key in data.source}
+    return Model(
+        module=_Nothing().eval(),
+        device=torch.device("cpu"),
+        output="labels" if data.scores is None else "single_probability",
+        classes=data.classes,
+        capabilities=frozenset({"predictions"}),
+        ruled_out=(f"{said}, which rules out logits, gradients and modules.",),
+        caveats=(f"{said}. The hash of the model is the hash of that file.",),
+        loader="none",
+        fingerprint=str(data.source.get("sha256", "")),
+        source=file,
+        preflight=(Probe("model", passed=False, detail="no model was run, so none was looked at"),),
+    )
 
 
 def _assumed(declared: Output, task: str) -> OutputKind:

@@ -5,6 +5,7 @@ BROKEN; the run goes on. Products are computed once and shared.
 """
 
 import hashlib
+import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -20,12 +21,15 @@ from audit.dataset import Dataset
 from audit.errors import ConfigError, NotApplicable, NotEvaluable, nearest
 from audit.evidence import Evidence
 from audit.model import Model, state_hash
-from audit.record import Artifact, Cost, Finding, finding_from, plain
+from audit.read import fingerprint
+from audit.record import Artifact, Cost, Finding, canonical, finding_from
 from audit.registry import Broken
+from audit.stats import interval_at
 
 _TIMED_ROWS = 256
 _TIMED_PASSES = 3
 _REASON_LENGTH = 500
+_OTHER_LEVEL = 0.99
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class Bench:
         products: functions that make shared products, by name.
         made: products made so far.
         state: state hash of the untouched model.
+        rows: fingerprint of the untouched data.
         row_seconds: seconds of one forward row and of one forward-and-gradient row, for the overhead.
     """
 
@@ -47,6 +52,7 @@ class Bench:
     seed: int
     products: Mapping[str, Callable[..., Any] | Broken]
     state: str
+    rows: str
     row_seconds: tuple[float, float]
     made: dict[str, Any] = field(default_factory=dict)
 
@@ -56,7 +62,7 @@ def set_up(
 ) -> Bench:
     """A bench for a model and its data; takes the state hash and times plain passes."""
     state = state_hash(model.module)
-    return Bench(model, data, seed, products, state, _time_rows(model, data))
+    return Bench(model, data, seed, products, state, fingerprint(data), _time_rows(model, data))
 
 
 def measure(check: Check, settings: Mapping[str, Any], bench: Bench, folder: Path | None) -> Finding:
@@ -88,21 +94,22 @@ def measure(check: Check, settings: Mapping[str, Any], bench: Bench, folder: Pat
         return replace(
             empty,
             cost=finding.cost,
-            reason="the check left the model changed (parameters, buffers, gradients, mode or hooks), "
-            "so nothing it measured is used",
+            reason="the check left the model or the data changed (parameters, buffers, gradients, mode, "
+            "hooks, rows), so nothing it measured is used",
         )
     return finding
 
 
 def is_untouched(bench: Bench) -> bool:
-    """Whether the model's state hash is still what it was when the bench was set up."""
-    return state_hash(bench.model.module) == bench.state
+    """Whether model and data are still what they were when the bench was set up."""
+    return fingerprint(bench.data) == bench.rows and state_hash(bench.model.module) == bench.state
 
 
 def fitting(check: Check, model: Model, data: Dataset) -> str:
     """Why the check does not fit this model and data; empty when it fits."""
     # A model that fails the pre-flight has lost even `logits`; only a check of the data alone may go on.
-    implied = {"logits"} if set(check.asks) - {"data", "seed"} else set()
+    given = {"data", "seed", *({"predictions"} & model.capabilities)}
+    implied = {"logits"} if set(check.asks) - given else set()
     missing = sorted((check.needs | implied) - model.capabilities)
     if missing:
         why = f": {' '.join(model.ruled_out)}" if model.ruled_out else ""
@@ -116,7 +123,7 @@ def fitting(check: Check, model: Model, data: Dataset) -> str:
 
 def _attempt(check: Check, empty: Finding, bench: Bench, folder: Path | None) -> Finding:
     """Evidence, or the reason there is none. Anything a plugin raises ends here."""
-    seed_everything(bench.seed)
+    _reset(bench.seed)
     try:
         given = {name: _product(name, bench) for name in check.asks}
         evidence = check.measure(**given, **empty.settings)
@@ -125,13 +132,20 @@ def _attempt(check: Check, empty: Finding, bench: Bench, folder: Path | None) ->
         return replace(empty, status="not_applicable", reason=str(error))
     except NotEvaluable as error:
         return replace(empty, status="not_evaluable", reason=str(error))
-    except Exception as error:  # noqa: BLE001 - a plugin may raise anything; it becomes a finding
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises becomes a finding
         return replace(empty, reason=_one_line(error))
 
 
 def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split()) or "no message"
     return f"{type(error).__name__}: {text}"[:_REASON_LENGTH]
+
+
+def _reset(seed: int) -> None:
+    """Start every check from the same state of torch and of the random generators."""
+    torch.set_grad_enabled(True)
+    torch.set_default_dtype(torch.float32)
+    seed_everything(seed)
 
 
 def seed_everything(seed: int) -> None:
@@ -162,6 +176,8 @@ def _product(name: str, bench: Bench, path: tuple[str, ...] = ()) -> Any:
 def _with_evidence(empty: Finding, evidence: Any, folder: Path | None) -> Finding:
     if not isinstance(evidence, Evidence):
         raise TypeError(f"the check returned a {type(evidence).__name__}, not Evidence")
+    if not evidence.measures and not evidence.tables:
+        raise NotEvaluable("the check returned no number and no table")
     for item in evidence.measures:
         numbers = (item.value, item.low, item.high)
         if any(number is not None and not math.isfinite(number) for number in numbers):
@@ -177,7 +193,10 @@ def _with_evidence(empty: Finding, evidence: Any, folder: Path | None) -> Findin
         caveats=tuple(evidence.caveats),
         artifacts=artifacts,
     )
-    return finding_from(plain(finding))
+    # What cannot be written, read back or derived again must not get as far as the record.
+    for item in finding.measures:
+        interval_at(item, _OTHER_LEVEL)
+    return finding_from(json.loads(canonical(finding)))
 
 
 def _store(name: str, evidence: Evidence, folder: Path | None) -> tuple[Artifact, ...]:
@@ -193,7 +212,12 @@ def _store(name: str, evidence: Evidence, folder: Path | None) -> tuple[Artifact
 
 
 def _time_rows(model: Model, data: Dataset) -> tuple[float, float]:
-    """Seconds of one forward row and of one forward-and-gradient row: the best of three passes."""
+    """Seconds of one forward row and of one forward-and-gradient row: the best of three passes.
+
+    Both are 0 where no model is run, which leaves the overhead undefined.
+    """
+    if "predictions" in model.capabilities:
+        return 0.0, 0.0
     rows = model.tensor(data.inputs[: min(_TIMED_ROWS, len(data), model.passes.batch)])
     counted = replace(model.passes)
 

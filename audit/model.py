@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as _everywhere
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -292,6 +293,11 @@ def state_hash(module: nn.Module) -> str:
     for name, part in module.named_modules():
         hooks = [len(getattr(part, kind, ())) for kind in _HOOKS]
         digest.update(f"{name} {part.training} {hooks}".encode())
+        # TorchScript keeps a `forward` of its own there once it has been called.
+        replaced = "forward" in vars(part) and not isinstance(part, torch.jit.ScriptModule)
+        digest.update(str(replaced).encode())
+    hooks = [len(getattr(_everywhere, f"_global{kind}", ())) for kind in _HOOKS]
+    digest.update(f"everywhere {hooks}".encode())
     return digest.hexdigest()
 
 

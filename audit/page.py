@@ -325,6 +325,7 @@ class Page:
     record: Record
     document: Document
     folder: Path | None = None
+    altered: bool = False
 
     @cached_property
     def name(self) -> str:

@@ -114,6 +114,7 @@ class Judgement:
         group: the group of the measure.
         settings: the settings of the measure.
         value: the point estimate of the measure.
+        matched: whether the limit found a measure at all; one that did not forbids a yes under any policy.
     """
 
     limit: str
@@ -131,6 +132,7 @@ class Judgement:
     group: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Scalar] = field(default_factory=dict)
     value: float | None = None
+    matched: bool = True
 
 
 def judge_measures(
@@ -202,7 +204,8 @@ def _no_measure(limit: Limit, measures: Sequence[Measure]) -> Judgement:
         reason = f"no measure '{limit.measure}' matches this limit; measured were: {'; '.join(seen)}"
     else:
         reason = f"the check measured no '{limit.measure}'; it measured {', '.join(names) or 'nothing'}"
-    return Judgement(limit=str(limit), measure=limit.measure, verdict=Verdict.NOT_EVALUABLE, reason=reason)
+    unmatched = Verdict.NOT_EVALUABLE
+    return Judgement(limit=str(limit), measure=limit.measure, verdict=unmatched, reason=reason, matched=False)
 
 
 def _where(item: Measure) -> str:
@@ -213,7 +216,9 @@ def _where(item: Measure) -> str:
 def _judge_one(item: Measure, limit: Limit, level: float, comparisons: int) -> Judgement:
     low, high = interval_at(item, level)
     verdict, bound, asked, reason = _decide(item, limit, low, high)
-    needed = rows_needed(item, asked, level) if verdict is Verdict.INCONCLUSIVE else None
+    # No number of rows repairs an attack that failed its own checks.
+    settles = verdict is Verdict.INCONCLUSIVE and not item.unreliable
+    needed = rows_needed(item, asked, level) if settles else None
     return Judgement(
         limit=str(limit),
         measure=item.name,

@@ -2,9 +2,9 @@
 
 import hashlib
 import os
-import re
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from audit.encode import encoded_inputs
 from audit.errors import LoadError, nearest
 from audit.evidence import Scalar
 from audit.features import Encoded, described, numeric_inputs
+from audit.labels import favourable_class, label_codes, read_decisions
 from audit.pixels import as_images
-from audit.readers.raw import Array, Mask, Raw, as_number, as_text, cell_at, coded, digest
+from audit.readers.raw import Array, Mask, Raw, as_number, as_text, cell_at, coded, digest, numbers
 from audit.registry import installed_functions
 
 InputRange = tuple[float, float] | None
@@ -30,14 +31,20 @@ _SUFFIXES = {
     ".pq": "parquet",
 }
 _MOST_NUMERIC_GROUPS = 50
-_MOST_INDEXED_CLASSES = 1_000
+_MOST_PERSONS = 100_000_000
 _SAMPLE_SEED = 0
 _IMAGE_AXES = 4
 _SERIES_AXES = 3
 
 
 def load_data(
-    section: DataSection, folder: Path, *, classes: tuple[str, ...] = (), input_range: InputRange = None
+    section: DataSection,
+    folder: Path,
+    *,
+    classes: tuple[str, ...] = (),
+    input_range: InputRange = None,
+    predictions: str | None = None,
+    threshold: float = 0.5,
 ) -> Dataset:
     """Read the inputs, labels and sensitive features that `[data]` describes.
 
@@ -46,6 +53,9 @@ def load_data(
         folder: where its relative paths start.
         classes: class names in the order of the model's outputs; from the sorted labels when empty.
         input_range: smallest and largest raw input value; 8-bit images are scaled to it, else to [0, 1].
+        predictions: the column of decisions or scores that stands for the model. With it the table need
+            hold no labels and no inputs.
+        threshold: the score from which on a row is decided for the favourable class.
 
     Raises:
         LoadError: a file cannot be read, or a value in it is missing, unknown or out of range; the sentence
@@ -53,28 +63,141 @@ def load_data(
         ConfigError: two packages bring a reader of the same name.
     """
     section = _absolute(section, folder)
-    reader, whole = read_raw(section)
+    reader, whole = read_raw(_with_target(section, predictions))
     kept = _matching(whole, section)
-    labels, names, notes = label_codes(_rows(whole, kept), section, classes)
-    chosen = _sampled(len(kept), section.rows)
-    raw = _rows(whole, kept[chosen])
-    encoded, modality = _inputs(raw, section, kept[chosen], input_range)
-    groups = {name: groups_of(raw, name, section) for name in section.sensitive}
+    matched = _rows(whole, kept)
+    answers = _answers(matched, section, classes, predictions, threshold)
+    persons = repeated_rows(matched, section.count)
+    chosen = persons[_sampled(len(persons), section.rows)]
+    source = _source(section, reader, whole, kept, len(persons), len(chosen))
+    if predictions is not None:
+        source |= {
+            "target": section.target,
+            "predictions": _prediction_facts(predictions, threshold, answers),
+        }
+    encoded, fields = _features(whole, section, kept, chosen, input_range, bare=predictions is not None)
+    fields |= {name: _frozen(column[chosen]) for name, column in answers.columns.items()}
+    unknown = map(_unknown_caveat, [*fields["sensitive"].values(), *fields["controls"].values()])
     data = Dataset(
-        inputs=_frozen(encoded.inputs),
-        labels=_frozen(labels[chosen]),
-        modality=modality,
-        classes=names,
-        favourable=_favourable(section, names),
-        features=encoded.features,
-        sensitive=groups,
-        source={**_source(section, reader, whole, kept, chosen), **encoded.facts},
-        caveats=(*notes, *encoded.caveats, *filter(None, map(_unknown_caveat, groups.values()))),
+        **fields,
+        classes=answers.classes,
+        favourable=answers.favourable,
+        source={**source, **encoded.facts},
+        caveats=(*answers.notes, *encoded.caveats, *filter(None, unknown)),
     )
-    return replace(data, fingerprint=fingerprint(data))
+    # not `replace`: it reads every field, and the labels may not be there
+    return Dataset(**{**vars(data), "fingerprint": fingerprint(data)})
 
 
-def _source(section: DataSection, reader: str, whole: Raw, kept: Ints, chosen: Ints) -> dict[str, Any]:
+def _features(
+    whole: Raw, section: DataSection, kept: Ints, chosen: Ints, input_range: InputRange, *, bare: bool
+) -> tuple[Encoded, dict[str, Any]]:
+    """What was encoded, and the fields of the data set that describe the chosen rows but not their classes.
+
+    Args:
+        whole: all rows of the file.
+        section: the `[data]`.
+        kept: positions of the rows that `where` keeps.
+        chosen: for each person, the place in `kept`; a row that counts several people comes several times.
+        input_range: of the model.
+        bare: whether the rows may go without inputs.
+    """
+    used, again = (chosen, None) if section.count is None else np.unique(chosen, return_inverse=True)
+    raw = _rows(whole, kept[used])
+    if bare and not section.inputs and section.encoder is None:
+        nothing = np.zeros((len(used), 0), dtype=np.float32)
+        encoded, modality = Encoded(inputs=nothing), "tabular"
+    else:
+        encoded, modality = _inputs(raw, section, kept[used], input_range)
+    return encoded, {
+        "inputs": _frozen(encoded.inputs if again is None else encoded.inputs[again]),
+        "modality": modality,
+        "features": encoded.features,
+        "sensitive": {name: _spread(groups_of(raw, name, section), again) for name in section.sensitive},
+        "controls": {
+            name: _spread(groups_of(raw, name, section, "control"), again) for name in section.control
+        },
+    }
+
+
+def _spread(item: Sensitive, again: Ints | None) -> Sensitive:
+    """The groups of all people from those of the rows; `again` holds the row of each person."""
+    return item if again is None else replace(item, codes=_frozen(item.codes[again]))
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """Classes, and the columns of labels, decisions and scores that the table holds; each is [N]."""
+
+    classes: tuple[str, ...]
+    favourable: int | None
+    columns: Mapping[str, Array]
+    notes: Sequence[str] = ()
+
+
+def _with_target(section: DataSection, predictions: str | None) -> DataSection:
+    """A reader insists on a target; where outcomes are not known it reads the predictions in their place."""
+    if predictions is None or section.target is not None:
+        return section
+    return section.model_copy(update={"target": predictions})
+
+
+def _answers(
+    raw: Raw, section: DataSection, classes: tuple[str, ...], predictions: str | None, threshold: float
+) -> _Answers:
+    if predictions is None:
+        labels, names, notes = label_codes(raw, section, classes)
+        return _Answers(names, favourable_class(section, names), {"labels": labels}, notes)
+    if raw.inputs is not None:
+        raise LoadError(f"{raw.path} holds arrays; [model] predictions names a column of a table.")
+    columns: dict[str, Array] = {}
+    if section.target is not None:
+        columns["labels"], classes, _ = label_codes(raw, section, classes)
+    found = read_decisions(raw, predictions, section, classes, threshold)
+    columns["decisions"] = found.decided
+    if found.scores is not None:
+        columns["scores"] = found.scores
+    return _Answers(found.classes, found.favourable, columns)
+
+
+def _prediction_facts(column: str, threshold: float, answers: _Answers) -> dict[str, Any]:
+    scored = "scores" in answers.columns
+    return {
+        "column": column,
+        "kind": "scores" if scored else "decisions",
+        "threshold": threshold if scored else None,
+    }
+
+
+def repeated_rows(raw: Raw, count: str | None) -> Ints:
+    """[P] position of each person's row: every row once, or as often as its column of counts says.
+
+    Raises:
+        LoadError: a count is not a whole number of 0 or more, or all together are 0 or too many.
+    """
+    if count is None:
+        return np.arange(len(raw.table), dtype=np.int64)
+    column = raw.column(count, "[data] count")
+    persons = numbers(column)
+    wrong = ~((persons >= 0) & (persons == np.floor(persons)) & np.isfinite(persons))
+    if wrong.any():
+        row, text = cell_at(column, wrong)
+        raise LoadError(
+            f"{raw.path}: column '{count}', row {row}: {text} is not a number of people; "
+            f"[data] count takes whole numbers of 0 or more ({int(wrong.sum())} of {len(wrong)} rows)."
+        )
+    if not 0 < persons.sum() <= _MOST_PERSONS:
+        raise LoadError(
+            f"{raw.path}: column '{count}' adds up to {persons.sum():.0f} people; "
+            f"it must be from 1 to {_MOST_PERSONS}."
+        )
+    return np.repeat(np.arange(len(persons), dtype=np.int64), persons.astype(np.int64))
+
+
+def _source(
+    section: DataSection, reader: str, whole: Raw, kept: Ints, persons: int, chosen: int
+) -> dict[str, Any]:
+    counted = {} if section.count is None else {"count": section.count, "people": persons}
     return {
         "file": section.path.name,
         "sha256": digest(whole.path),
@@ -83,8 +206,9 @@ def _source(section: DataSection, reader: str, whole: Raw, kept: Ints, chosen: I
         "rows_read": len(whole.table),
         "rows_left_out": len(whole.table) - len(kept),
         "rows_matched": len(kept),
+        **counted,
         "where": dict(section.where),
-        "sample_seed": _SAMPLE_SEED if len(chosen) < len(kept) else None,
+        "sample_seed": _SAMPLE_SEED if chosen < persons else None,
     }
 
 
@@ -93,10 +217,12 @@ def describe_data(data: Dataset) -> dict[str, Any]:
 
     Returns:
         The source (file, sha256, reader, rows read, left out and matched), `rows` audited, `fingerprint`,
-        `modality`, `shape` of a row, `classes` and `sensitive` groups with their rows, `favourable`,
-        `features` and `caveats`.
+        `modality`, `shape` of a row, `classes` with their rows (None where the outcomes are not known),
+        `sensitive` and `controls` groups with theirs, `favourable`, `features` and `caveats`.
     """
-    rows = np.bincount(data.labels, minlength=len(data.classes)).tolist()
+    rows: list[int | None] = [None] * len(data.classes)
+    if data.labelled:
+        rows = np.bincount(data.labels, minlength=len(data.classes)).tolist()
     return {
         **data.source,
         "rows": len(data),
@@ -107,6 +233,7 @@ def describe_data(data: Dataset) -> dict[str, Any]:
         "favourable": None if data.favourable is None else data.classes[data.favourable],
         "features": [_feature_facts(feature) for feature in data.features],
         "sensitive": {name: _group_facts(item) for name, item in data.sensitive.items()},
+        "controls": {name: _group_facts(item) for name, item in data.controls.items()},
         "caveats": list(data.caveats),
     }
 
@@ -129,12 +256,17 @@ def _group_facts(item: Sensitive) -> list[dict[str, Any]]:
 
 
 def fingerprint(data: Dataset) -> str:
-    """sha256 over inputs, labels, classes, groups and feature descriptions."""
+    """sha256 over inputs, labels, stated decisions, classes, groups, controls and feature descriptions."""
     whole = hashlib.sha256()
     whole.update(repr((data.modality, data.classes, data.favourable, data.features)).encode())
     whole.update(repr([(name, item.groups) for name, item in sorted(data.sensitive.items())]).encode())
     codes = [item.codes for _, item in sorted(data.sensitive.items())]
-    arrays: list[Array] = [data.inputs, data.labels, *codes]
+    for name, item in sorted(data.controls.items()):
+        whole.update(repr(("control", name, item.groups)).encode())
+        codes.append(item.codes)
+    stated = [array for array in (data.decisions, data.scores) if array is not None]
+    labels = [data.labels] if data.labelled else []
+    arrays: list[Array] = [data.inputs, *labels, *codes, *stated]
     for array in arrays:
         whole.update(f"{array.dtype.str} {array.shape}".encode())
         whole.update(np.ascontiguousarray(array).data)
@@ -230,107 +362,63 @@ def _sampled(total: int, rows: int | None) -> Ints:
     return np.sort(drawn).astype(np.int64)
 
 
-def label_codes(
-    raw: Raw, section: DataSection, classes: tuple[str, ...]
-) -> tuple[Ints, tuple[str, ...], list[str]]:
-    """[N] class index of each row, the class names, and caveats.
+def groups_of(raw: Raw, name: str, section: DataSection, what: str = "sensitive") -> Sensitive:
+    """A column as groups; empty cells and missing-value words are the group `unknown`, the last.
 
-    Labels are class names, or else class indices. Where the model names no classes they are the labels in
-    sorted order, or 0 to the largest where the labels are indices.
+    Args:
+        raw: the rows.
+        name: the column.
+        section: the `[data]`, with the edges of `bins`.
+        what: the key of `[data]` that names the column, for errors.
 
     Raises:
-        LoadError: a label is missing, or is neither the name nor the index of a class.
+        LoadError: there is no such column, it holds more than 50 different numbers and no bins divide it,
+            or a value to be binned is no number.
     """
-    column = raw.column(raw.target, "[data] target")
+    column = raw.column(name, f"[data] {what}")
     codes, texts = coded(column)
-    named = [section.label_map.get(text, text) for text in texts]
-    markers = {*section.missing} - {*classes}
-    absent = [text.strip() in markers and text not in section.label_map for text in texts]
-    _refuse_labels(raw, np.array([*absent, True])[codes], "is missing; fill it or leave the row out")
-    if not classes and all(re.fullmatch(r"-?\d+", _whole(text)) for text in named):
-        named = [_whole(text) for text in named]
-    names = classes or _derived(named)
-    found = _places(named, names)
-    listed = ", ".join(f"'{name}'" for name in names[:20])
-    wrong = np.array([*(place is None for place in found), True])[codes]
-    _refuse_labels(
-        raw,
-        wrong,
-        f"is not among the classes {listed}; [data.label_map] maps a label to the name of its class",
-    )
-    indexed = not classes and names == tuple(map(str, range(len(names))))
-    notes = (
-        []
-        if classes or indexed
-        else [f"The model names no classes, so its outputs are taken to be {listed}."]
-    )
-    return np.array(found, dtype=np.int64)[codes], names, notes
-
-
-def _refuse_labels(raw: Raw, rows: Mask, complaint: str) -> None:
-    if rows.any():
-        row, text = cell_at(raw.table[raw.target], rows)
-        count = f"{int(rows.sum())} of {len(rows)} rows"
-        raise LoadError(f"{raw.path}: column '{raw.target}', row {row}: label {text} {complaint} ({count}).")
-
-
-def _derived(named: Sequence[str]) -> tuple[str, ...]:
-    """Class names from labels: in order of number where all are whole numbers, else of the alphabet."""
-    distinct = set(named)
-    if not all(re.fullmatch(r"-?\d+", text) for text in distinct):
-        return tuple(sorted(distinct))
-    ordered = sorted(distinct, key=int)
-    # with a 0 among them they are indices, and a class without a row must not shift the others
-    if ordered[0] == "0" and int(ordered[-1]) < _MOST_INDEXED_CLASSES:
-        return tuple(map(str, range(int(ordered[-1]) + 1)))
-    return tuple(ordered)
-
-
-def _places(named: Sequence[str], classes: tuple[str, ...]) -> list[int | None]:
-    """Class index of each label: all by name, or, where none is a name, all by index."""
-    by_name = {name: index for index, name in enumerate(classes)}
-    found = [by_name.get(text) for text in named]
-    if any(place is not None for place in found):
-        return found
-    numbers = [int(text) if re.fullmatch(r"\d+", text) else len(classes) for text in map(_whole, named)]
-    return [number if number < len(classes) else None for number in numbers]
-
-
-def _whole(text: str) -> str:
-    """A whole number that was written as 1.0, as 1; other text as it is."""
-    return re.sub(r"^(-?\d+)\.0+$", r"\1", text.strip())
-
-
-def _favourable(section: DataSection, classes: tuple[str, ...]) -> int | None:
-    if section.favourable is None:
-        return 1 if len(classes) == 2 else None  # noqa: PLR2004 - the second of two is the positive one
-    if section.favourable not in classes:
-        hint = nearest(section.favourable, classes)
-        raise LoadError(f"[data] favourable = '{section.favourable}' is not a class{hint}.")
-    return classes.index(section.favourable)
-
-
-def groups_of(raw: Raw, name: str, section: DataSection) -> Sensitive:
-    """A sensitive column as groups; empty cells and missing-value words are the group `unknown`, the last.
-
-    Raises:
-        LoadError: there is no such column, or it holds more than 50 different numbers.
-    """
-    codes, texts = coded(raw.column(name, "[data] sensitive"))
     markers = {*section.missing, UNKNOWN}
     known = [text for text in texts if text.strip() not in markers]
-    numeric = all(np.isfinite(as_number(text)) for text in known)
-    if numeric and len(known) > _MOST_NUMERIC_GROUPS:
-        raise LoadError(
-            f"{raw.path}: sensitive column '{name}' holds {len(known)} different numbers (such as "
-            f"'{known[0]}' and '{known[1]}'); bin it into at most {_MOST_NUMERIC_GROUPS} groups first."
-        )
-    groups = sorted(known, key=lambda text: (as_number(text), text)) if numeric else sorted(known)
-    place = {text: index for index, text in enumerate(groups)}
-    translate = np.array([*(place.get(text, len(groups)) for text in texts), len(groups)], dtype=np.int64)
+    if name in section.bins:
+        groups, of_text = _binned(raw, name, known, section.bins[name])
+    else:
+        groups, of_text = _levels(raw, name, known, what)
+    translate = np.array([*(of_text.get(text, len(groups)) for text in texts), len(groups)], dtype=np.int64)
     found = translate[codes]
     unknown = bool((found == len(groups)).any())
     return Sensitive(name=name, groups=(*groups, UNKNOWN) if unknown else tuple(groups), codes=_frozen(found))
+
+
+def _levels(raw: Raw, name: str, known: Sequence[str], what: str) -> tuple[Sequence[str], dict[str, int]]:
+    """Each value a group, in order of number where all are numbers, else of the alphabet."""
+    numeric = all(np.isfinite(as_number(text)) for text in known)
+    if numeric and len(known) > _MOST_NUMERIC_GROUPS:
+        raise LoadError(
+            f"{raw.path}: {what} column '{name}' holds {len(known)} different numbers (such as "
+            f"'{known[0]}' and '{known[1]}'); bin it into at most {_MOST_NUMERIC_GROUPS} groups first."
+        )
+    groups = sorted(known, key=lambda text: (as_number(text), text)) if numeric else sorted(known)
+    return groups, {text: index for index, text in enumerate(groups)}
+
+
+def _binned(
+    raw: Raw, name: str, known: Sequence[str], edges: tuple[float, ...]
+) -> tuple[Sequence[str], dict[str, int]]:
+    """Numbers divided at stated edges; an edge belongs to the bin above it. Bins without a row stay."""
+    values = np.array([as_number(text) for text in known], dtype=np.float64)
+    if not np.isfinite(values).all():
+        text = known[int(np.argmin(np.isfinite(values)))]
+        where = np.array([as_text(cell) == text for cell in raw.table[name].tolist()])
+        row, _ = cell_at(raw.table[name], where)
+        raise LoadError(
+            f"{raw.path}: column '{name}', row {row}: {text!r} is not a number, and [data.bins] divides "
+            "numbers; [data] missing lists words that stand for no value."
+        )
+    shown = [f"{edge:g}" for edge in edges]
+    between = [f"{low} to under {high}" for low, high in pairwise(shown)]
+    groups = [f"under {shown[0]}", *between, f"{shown[-1]} and over"]
+    places = np.searchsorted(np.array(edges), values, side="right").tolist()
+    return groups, dict(zip(known, places, strict=True))
 
 
 def _unknown_caveat(item: Sensitive) -> str:

@@ -155,7 +155,7 @@ _JSON_SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 def plain(value: Any) -> Any:
-    """A noun as JSON values: dataclasses become objects, tuples arrays, numpy scalars plain numbers."""
+    """A noun as JSON values: dataclasses become objects, tuples arrays, dates and numpy scalars plain."""
     if type(value) in _JSON_SCALARS:
         return value
     if is_dataclass(value) and not isinstance(value, type):
@@ -166,7 +166,8 @@ def plain(value: Any) -> Any:
         return str(value)
     if isinstance(value, Sequence):
         return [plain(item) for item in value]
-    return value.item() if hasattr(value, "item") else value
+    method = next((name for name in ("isoformat", "item") if hasattr(value, name)), None)
+    return getattr(value, method)() if method else value
 
 
 def canonical(value: Any) -> bytes:

@@ -71,7 +71,7 @@ def _load(group: str, accept: Callable[[str, Any], Any]) -> dict[str, Any]:
     for name, point in _unique(group).items():
         try:
             found[name] = accept(name, point.load())
-        except Exception as error:  # noqa: BLE001 - a plugin may raise anything while it is imported
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything at import
             found[name] = Broken(name, f"{point.value} does not import: {type(error).__name__}: {error}")
     return found
 

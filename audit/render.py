@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from audit import wording
 from audit.document import read_document
+from audit.judge import judge
 from audit.page import GRAVEST_FIRST, Page
 from audit.policy import Verdict
 from audit.record import Outcome, Record
@@ -42,8 +43,16 @@ def render(record: Record, document: str = "technical-report", *, artifacts: Pat
         ConfigError: no such document.
     """
     definition = read_document(document)
-    page = Page(record=record, document=definition, folder=artifacts)
-    return _page("document.html.j2", page=page, record=record, document=definition)
+    derived = judge(record)
+    altered = _words(derived) != _words(record)
+    page = Page(record=derived if altered else record, document=definition, folder=artifacts, altered=altered)
+    return _page("document.html.j2", page=page, record=page.record, document=definition)
+
+
+def _words(record: Record) -> list[object]:
+    """The verdicts of a record without their decimals, which may differ between machines."""
+    judged = [[item.verdict for item in finding.verdicts] for finding in record.findings]
+    return [record.verdict.verdict, record.verdict.exit_code, judged]
 
 
 def render_index(entries: Sequence[tuple[str, str, Outcome, str]]) -> str:

@@ -67,6 +67,22 @@ def newcombe(statistics: Statistics, level: float) -> Estimate:
     return d, d - math.hypot(p1 - l1, u0 - p0), d + math.hypot(u1 - p1, p0 - l0)
 
 
+def difference_of_many(statistics: Statistics, level: float) -> Estimate:
+    """Difference x1/n1 - x0/n0 of a slice picked out of `searched` ones, valid for all of them at once.
+
+    The level is shared by all slices that were searched (Bonferroni), at any level asked for, so that the
+    worst of thousands is not judged as if it had been the only one. Newcombe's hybrid (MOVER) over exact
+    limits of both rates: at levels that extreme the Wilson limits of a small slice are too narrow.
+    """
+    each = bonferroni(level, int(statistics["searched"]))
+    p1, l1, u1 = clopper_pearson({"x": statistics["x1"], "n": statistics["n1"]}, each)
+    p0, l0, u0 = clopper_pearson({"x": statistics["x0"], "n": statistics["n0"]}, each)
+    if p1 is None or l1 is None or u1 is None or p0 is None or l0 is None or u0 is None:
+        return UNDEFINED
+    d = p1 - p0
+    return d, d - math.hypot(p1 - l1, u0 - p0), d + math.hypot(u1 - p1, p0 - l0)
+
+
 def koopman(statistics: Statistics, level: float) -> Estimate:
     """Ratio (x1/n1)/(x0/n0) with Koopman's chi-square (score) interval.
 
@@ -117,6 +133,30 @@ def _koopman_chi_square(phi: float, x1: float, n1: float, x0: float, n0: float) 
         elif abs(gap) > 1e-9 * max(1.0, n):
             return math.inf
     return total
+
+
+def odds(statistics: Statistics, level: float) -> Estimate:
+    """Ratio x/y of two counts (false negatives over false positives), from Wilson on x/(x+y).
+
+    Undefined when y is 0: neither 0/0 nor a ratio to zero is a number.
+    """
+    x, y = float(statistics["x"]), float(statistics["y"])
+    if y == 0:
+        return UNDEFINED
+    _, low, high = wilson({"x": x, "n": x + y}, level)
+    if low is None or high is None:
+        return UNDEFINED
+    return x / y, low / (1 - low), high / (1 - high)
+
+
+def odds_difference(statistics: Statistics, level: float) -> Estimate:
+    """Difference x1/y1 - x0/y0 of two such ratios, with the MOVER interval (Zou and Donner, 2008)."""
+    v1, l1, u1 = odds({"x": statistics["x1"], "y": statistics["y1"]}, level)
+    v0, l0, u0 = odds({"x": statistics["x0"], "y": statistics["y0"]}, level)
+    if v1 is None or l1 is None or u1 is None or v0 is None or l0 is None or u0 is None:
+        return UNDEFINED
+    d = v1 - v0
+    return d, d - math.hypot(v1 - l1, u0 - v0), d + math.hypot(u1 - v1, v0 - l0)
 
 
 def student_t(statistics: Statistics, level: float) -> Estimate:
@@ -198,11 +238,37 @@ def exact(statistics: Statistics, level: float) -> Estimate:
     return value, value, value
 
 
+def wilson_against(statistics: Statistics, level: float) -> Estimate:
+    """Difference between the proportion x/n and a stated share, `reference`, that has no sampling error."""
+    p, low, high = wilson(statistics, level)
+    if p is None or low is None or high is None:
+        return UNDEFINED
+    stated = float(statistics["reference"])
+    return p - stated, low - stated, high - stated
+
+
+def score_bins(statistics: Statistics, level: float) -> Estimate:
+    """A number from counts by score bin (AUC, KS, ECE, Brier); see `audit.scores.estimate`."""
+    from audit.scores import estimate
+
+    return estimate(statistics, level)
+
+
+def cramers_v(statistics: Statistics, level: float) -> Estimate:
+    """Cramer's V of a table of counts; see `audit.association.cramers_v`."""
+    from audit.association import cramers_v as estimate
+
+    return estimate(statistics, level)
+
+
 METHODS: dict[str, Callable[[Statistics, float], Estimate]] = {
     "wilson": wilson,
     "clopper_pearson": clopper_pearson,
     "newcombe": newcombe,
+    "difference_of_many": difference_of_many,
     "koopman": koopman,
+    "odds": odds,
+    "odds_difference": odds_difference,
     "student_t": student_t,
     "largest_difference": largest_difference,
     "larger_of_two": larger_of_two,
@@ -210,6 +276,9 @@ METHODS: dict[str, Callable[[Statistics, float], Estimate]] = {
     "exact": exact,
     "mantel_haenszel_ratio": mantel_haenszel_ratio,
     "mantel_haenszel_difference": mantel_haenszel_difference,
+    "wilson_against": wilson_against,
+    "score_bins": score_bins,
+    "cramers_v": cramers_v,
 }
 
 

@@ -4,8 +4,11 @@ It imports no torch. Each finding is on disk in `journal.jsonl` before the next 
 dies costs only the check it was running: that one is BROKEN with the signal's name, and a new worker goes on.
 """
 
+import fcntl
 import hashlib
 import json
+import os
+import select
 import signal
 import subprocess
 import sys
@@ -37,10 +40,13 @@ from audit.record import (
     write_record,
 )
 from audit.registry import Broken, broken_finding, installed_checks, make_plan
-from audit.worker import MODEL_CHANGED, error_from
+from audit.worker import error_from
 
 Notify = Callable[[str, Mapping[str, Any]], None]
 _COMPARED = ("sha256", "fingerprint", "factory_sha256")
+
+
+_WATCH_SECONDS = 0.5
 
 
 def _silent(event: str, fields: Mapping[str, Any]) -> None:
@@ -90,14 +96,20 @@ def run(
     limited = sorted({limit.check for limit in policy.limits})
     plan = make_plan(config.checks.run, config.checks.settings, limited, checks)
     state = _Run(config, path, folder, notify, checks, plan)
-    _open(state, resume=resume)
-    notify("plan", {"checks": [item.check for item in plan], "done": sorted(state.findings)})
-    with _stoppable():
-        try:
-            _measure_missing(state)
-        except KeyboardInterrupt:
-            state.interrupted = True
-            journal.append(folder, "interrupted", time=_now())
+    with _alone(folder), _stoppable():
+        _open(state, resume=resume)
+        return _audit(state)
+
+
+def _audit(state: _Run) -> Record:
+    """Measure what is missing, judge, and write the record."""
+    notify, folder = state.notify, state.folder
+    notify("plan", {"checks": [item.check for item in state.plan], "done": sorted(state.findings)})
+    try:
+        _measure_missing(state)
+    except KeyboardInterrupt:
+        state.interrupted = True
+        journal.append(folder, "interrupted", time=_now())
     record = judge(_record(state))
     write_record(record, folder)
     if not state.interrupted:
@@ -111,15 +123,15 @@ def _open(state: _Run, *, resume: bool) -> None:
     head = {
         "config_sha256": _digest(state.config.model_dump(mode="json")),
         "policy_sha256": policy,
-        "plan_sha256": _digest(list(state.plan)),
+        "plan_sha256": _digest([list(state.plan), _versions(state)]),
     }
     if not resume:
         _create(state.folder)
         state.started = _now()
         journal.append(state.folder, "begin", time=state.started, tool=tool(), **head)
         return
-    journal.mend(state.folder)
     events = journal.read(state.folder)
+    journal.mend(state.folder)
     begin = events[0] if events else {}
     if begin.get("event") != "begin":
         raise ConfigError(f"{state.folder / journal.NAME} does not start a run; run without --resume.")
@@ -134,6 +146,11 @@ def _open(state: _Run, *, resume: bool) -> None:
     state.resumed = 1 + sum(event["event"] == "resume" for event in events)
     _take_up(state, events)
     journal.append(state.folder, "resume", time=_now())
+
+
+def _versions(state: _Run) -> list[str]:
+    known = [state.checks[item.check] for item in state.plan]
+    return [item.version if isinstance(item, Check) else "" for item in known]
 
 
 def _create(folder: Path) -> None:
@@ -152,6 +169,22 @@ def _take_up(state: _Run, events: Sequence[Mapping[str, Any]]) -> None:
         elif event["event"] == "finding":
             finding = finding_from(event["finding"])
             state.findings[finding.check] = finding
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep a second supervisor out of the run folder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise ConfigError(f"the run folder {folder} cannot be written: {error.strerror}.") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(f"{folder} is in use by another run; wait for it or name another.") from None
+        yield
 
 
 @contextmanager
@@ -178,7 +211,9 @@ def _measure_missing(state: _Run) -> None:
         known = state.checks[item.check]
         if isinstance(known, Broken) and item.check not in state.findings:
             _keep(state, broken_finding(item, known, known.reason))
-    while missing := [item for item in state.plan if item.check not in state.findings]:
+    looked = not state.resumed
+    while (missing := _missing(state)) or not looked:
+        looked = True
         state.workers += 1
         with (state.folder / "worker.log").open("ab") as log, _worker(state, log) as process:
             try:
@@ -191,6 +226,10 @@ def _measure_missing(state: _Run) -> None:
             for item in missing:
                 if not _measure_one(state, item, process):
                     break
+
+
+def _missing(state: _Run) -> list[Planned]:
+    return [item for item in state.plan if item.check not in state.findings]
 
 
 def _give_up(state: _Run, missing: Sequence[Planned], reason: str) -> None:
@@ -215,7 +254,8 @@ def _worker(state: _Run, log: IO[bytes]) -> Iterator["subprocess.Popen[bytes]"]:
     try:
         yield process
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         for pipe in (process.stdin, process.stdout):
             if pipe:
@@ -228,7 +268,7 @@ def _receive_facts(state: _Run, process: "subprocess.Popen[bytes]") -> None:
     answer = _answer(process)
     if answer is None:
         raise LoadError(
-            f"the process that loads {state.config.model.path} {_how_it_ended(process)}; "
+            f"the process that loads {state.config.subject} {_how_it_ended(process)}; "
             f"{state.folder / 'worker.log'} holds what it printed last."
         )
     if answer["event"] == "error":
@@ -259,9 +299,7 @@ def _measure_one(state: _Run, item: Planned, process: "subprocess.Popen[bytes]")
     answer = _ask(process, {"check": item.check, "settings": plain(item.settings)})
     if answer is not None:
         _keep(state, finding_from(answer["finding"]))
-        return process.poll() is None
-    if process.wait() == MODEL_CHANGED and item.check not in state.findings:
-        return False
+        return not answer["changed"]
     reason = f"the process that ran it {_how_it_ended(process)}"
     state.notify("died", {"check": item.check, "reason": reason})
     known = state.checks[item.check]
@@ -281,8 +319,16 @@ def _ask(process: "subprocess.Popen[bytes]", order: Mapping[str, Any]) -> dict[s
 
 
 def _answer(process: "subprocess.Popen[bytes]") -> dict[str, Any] | None:
-    """The next whole line of the worker; None when it died, even in the middle of a line."""
-    line = process.stdout.readline() if process.stdout else b""
+    """The next whole line of the worker; None when it died, even in the middle of a line.
+
+    The process is watched beside the pipe, which a child that the worker left behind may hold open.
+    """
+    if process.stdout is None:
+        return None
+    while not select.select([process.stdout], [], [], _WATCH_SECONDS)[0]:
+        if process.poll() is not None:
+            return None
+    line = process.stdout.readline()
     if not line.endswith(b"\n"):
         return None
     answer: dict[str, Any] = json.loads(line)
@@ -308,12 +354,8 @@ def _keep(state: _Run, finding: Finding) -> None:
 
 
 def _record(state: _Run) -> Record:
-    """The record of what is known now; a planned check without a finding is BROKEN, never left out."""
-    why = "it was not run: the run was interrupted"
-    findings = tuple(
-        state.findings.get(item.check) or broken_finding(item, state.checks[item.check], why)
-        for item in state.plan
-    )
+    """The record of what is known now. A planned check without a finding forbids a yes under any policy."""
+    findings = tuple(state.findings[item.check] for item in state.plan if item.check in state.findings)
     config = state.config.model_dump(mode="json")
     return Record(
         schema=SCHEMA,

@@ -19,14 +19,12 @@ from audit.config import Config, read_config
 from audit.errors import AuditError, ConfigError, LoadError
 from audit.record import plain
 
-MODEL_CHANGED = 75
-
 
 def main() -> None:
     """Load the model and data named on the command line, then measure until told to stop."""
-    answers = _take_output()
+    answers, words = _take_streams()
     orders: queue.Queue[dict[str, Any]] = queue.Queue()
-    threading.Thread(target=_listen, args=(orders,), daemon=True).start()
+    threading.Thread(target=_listen, args=(words, orders), daemon=True).start()
     config, folder = read_config(Path(sys.argv[1])), Path(sys.argv[2])
     try:
         bench = _load(config, answers)
@@ -40,15 +38,18 @@ def main() -> None:
     _serve(orders, answers, bench, folder)
 
 
-def _take_output() -> BinaryIO:
-    """Keep standard output for answers; prints of libraries go to standard error."""
-    answers = os.fdopen(os.dup(1), "wb")
+def _take_streams() -> tuple[BinaryIO, BinaryIO]:
+    """Keep standard output and input for the supervisor: a check prints to the log and reads nothing."""
+    answers, words = os.fdopen(os.dup(1), "wb"), os.fdopen(os.dup(0), "rb")
     os.dup2(2, 1)
-    return answers
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return answers, words
 
 
-def _listen(orders: "queue.Queue[dict[str, Any]]") -> None:
-    for line in sys.stdin:
+def _listen(words: BinaryIO, orders: "queue.Queue[dict[str, Any]]") -> None:
+    for line in words:
         orders.put(json.loads(line))
     os._exit(0)
 
@@ -84,19 +85,29 @@ def _load(config: Config, answers: BinaryIO) -> Any:
 
 def load_both(config: Config) -> tuple[Any, Any]:
     """The model and the data of a configuration; each may name what the other needs to know."""
-    from audit.load import load_model, read_classes
+    from audit.load import load_model, no_model, read_classes
     from audit.read import load_data
 
     classes = read_classes(config.model, config.folder)
-    data = load_data(config.data, config.folder, classes=classes, input_range=config.model.input_range)
+    data = load_data(
+        config.data,
+        config.folder,
+        classes=classes,
+        input_range=config.model.input_range,
+        predictions=config.model.predictions,
+        threshold=config.model.threshold,
+    )
+    if config.model.predictions is not None:
+        return no_model(config.model.predictions, data), data
     section = config.model if classes else config.model.model_copy(update={"classes": data.classes})
     return load_model(section, config.folder, data.inputs), data
 
 
 def _cannot_load(config: Config, error: Exception) -> str:
     text = " ".join(str(error).split())[:300]
+    files = " with ".join(str(path) for path in (config.model.path, config.data.path) if path is not None)
     return (
-        f"{config.model.path} with {config.data.path} could not be loaded: {type(error).__name__}: {text}; "
+        f"{files} could not be loaded: {type(error).__name__}: {text}; "
         "the run folder's worker.log holds the details."
     )
 
@@ -113,9 +124,7 @@ def _serve(orders: "queue.Queue[dict[str, Any]]", answers: BinaryIO, bench: Any,
             raise TypeError(item.reason)
         finding = measure(item, order["settings"], bench, folder)
         halvings = bench.model.passes.halvings
-        _say(answers, event="finding", finding=finding, batch=bench.model.passes.batch, halvings=halvings)
-        if not is_untouched(bench):
-            sys.exit(MODEL_CHANGED)
+        _say(answers, event="finding", finding=finding, halvings=halvings, changed=not is_untouched(bench))
 
 
 _ERRORS: dict[str, type[AuditError]] = {"ConfigError": ConfigError, "LoadError": LoadError}

@@ -113,6 +113,9 @@ CONFIG = '[model]\npath = "m.pt2"\n[data]\npath = "d.csv"\n'
         (CONFIG + '[policy.limits."a.b"]\nx = {}\n', "a limit needs at_least or at_most"),
         (CONFIG + '[policy]\non_inconclusive = "ignore"\n', "'fail', 'warn' or 'pass'"),
         (CONFIG + '[checks]\nrun = ["robustnes.*"]\n', "matches no installed check"),
+        (CONFIG + "[system]\nx = nan\n", "'system.x' = nan is wrong"),
+        (CONFIG + "[system]\nx = [1, inf]\n", "'system.x.1' = inf is wrong"),
+        (CONFIG + "[system]\nx = 9007199254740993\n", "'system.x' = 9007199254740993 is wrong"),
         (
             CONFIG + '[policy.limits."robustness.pdg"]\nx = { at_least = 1 }\n',
             "the nearest is 'robustness.pgd'",
@@ -161,6 +164,19 @@ def test_render_writes_the_page_and_says_where(run_folder):
     path = run_folder / "reports/technical-report.html"
     assert done.stdout.strip().endswith("run/reports/technical-report.html")
     assert "PASS" in path.read_text()
+
+
+def test_a_verdict_written_over_is_derived_again_and_told(run_folder):
+    path = run_folder / "record.json"
+    honest = path.read_text()
+    path.write_text(honest.replace('"at_least":0.8', '"at_least":0.99'))
+    call("render", "run", cwd=run_folder.parent)
+    page = (run_folder / "reports/technical-report.html").read_text()
+    assert "do not follow from its numbers" in page
+    assert "FAIL" in page
+    path.write_text(honest)
+    call("render", "run", cwd=run_folder.parent)
+    assert "do not follow" not in (run_folder / "reports/technical-report.html").read_text()
 
 
 def test_the_schema_command_prints_what_validates_a_record(run_folder):

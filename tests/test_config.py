@@ -86,3 +86,33 @@ def test_a_policy_that_asks_nothing_is_refused(tmp_path):
         read_policy(written(tmp_path, LEAST))
     with pytest.raises(ConfigError, match="needs at_least or at_most"):
         read_policy(written(tmp_path, '[policy.limits."a.b"]\nx = { }\n'))
+
+
+STATED = '[model]\npredictions = "score"\n[data]\npath = "d.csv"\n'
+
+
+def test_a_column_of_predictions_needs_no_model_file(tmp_path):
+    config = read_config(written(tmp_path, STATED))
+    assert (config.model.path, config.model.predictions, config.model.threshold) == (None, "score", 0.5)
+    assert config.subject == Path("d.csv")
+    assert read_config(written(tmp_path, LEAST)).subject == Path("m.pt2")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[model]\n[data]\npath = "d.csv"\n', "'model.path' is missing; it is required"),
+        (STATED.replace("[data]", 'path = "m.pt2"\n[data]'), "a path and predictions"),
+        (STATED.replace("[data]", 'task = "regression"\n[data]'), "the task is classification"),
+        (STATED.replace("[data]", "threshold = 1.5\n[data]"), "'model.threshold' = 1.5"),
+        (LEAST.replace("[data]", "threshold = 0.4\n[data]"), "threshold divides the scores of predictions"),
+        (STATED + "[data.bins]\nage = [25]\n", "neither in sensitive nor in control"),
+        (STATED + 'sensitive = ["age"]\n[data.bins]\nage = [40, 25]\n', "must rise from edge to edge"),
+        (STATED + 'control = ["age"]\n[data.bins]\nage = []\n', "at least one finite edge"),
+        (STATED + 'control = ["age"]\n[data.bins]\nage = [inf]\n', "must be finite"),
+    ],
+)
+def test_what_contradicts_an_audit_without_a_model_is_a_sentence(tmp_path, text, words):
+    with pytest.raises(ConfigError) as caught:
+        read_config(written(tmp_path, text))
+    assert words in str(caught.value)

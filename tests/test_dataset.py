@@ -1,8 +1,13 @@
+import copy
+import pickle
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from audit.dataset import Dataset, Feature, sample_rows
+from audit.errors import NotApplicable
 
 
 def dataset(features=(), rows=4):
@@ -40,3 +45,17 @@ def test_a_sample_is_sorted_distinct_and_the_same_for_one_seed(rows, asked, seed
     assert chosen.min() >= 0
     assert chosen.max() < rows
     np.testing.assert_array_equal(chosen, sample_rows(data, asked, seed))
+
+
+def test_labels_that_are_not_known_are_told_to_whoever_asks_and_never_made_up():
+    known = dataset()
+    data = Dataset(inputs=known.inputs, modality="tabular", classes=("a",))
+    assert known.labelled
+    assert not data.labelled
+    assert len(data) == len(known) == 4
+    for same in (data, copy.copy(data), pickle.loads(pickle.dumps(data))):
+        with pytest.raises(NotApplicable, match=r"\[data\] target"):
+            _ = same.labels
+    with pytest.raises(AttributeError, match="no attribute 'label'"):
+        _ = data.label
+    assert "inputs" in repr(data)

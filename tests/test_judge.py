@@ -115,3 +115,31 @@ def test_counts_add_up():
     assert outcome.counts["PASS"] == 1
     assert outcome.counts["NOT_JUDGED"] == 1
     assert (outcome.planned, outcome.measured) == (2, 2)
+
+
+def test_a_misspelt_measure_is_no_yes_under_any_policy():
+    limits = (*asks().limits, Limit(check="a.b", measure="acuracy", at_least=0.5))
+    lenient = Policy(limits=limits, on_not_evaluable="pass")
+    assert judge(record([finding()], lenient)).verdict.exit_code == 2
+
+
+def test_a_limit_on_a_check_that_was_not_run_is_no_yes_under_any_policy():
+    limits = (*asks().limits, *asks("never.run").limits)
+    lenient = Policy(limits=limits, on_broken="pass", on_not_evaluable="pass")
+    assert judge(record([finding()], lenient)).verdict.exit_code == 2
+
+
+def test_a_warning_is_told_and_a_pass_is_not():
+    for leniency, told in (("warn", True), ("pass", False)):
+        outcome = judge(
+            record([finding(x=95), finding("c.d", "broken", reason="why")], asks(on_broken=leniency))
+        )
+        assert any(reason.startswith("Warning: c.d: why") for reason in outcome.verdict.reasons) is told
+
+
+def test_an_undefined_number_is_not_a_judged_one():
+    empty = Finding(
+        check="a.b", version="1", title="t", status="measured", measures=(proportion("accuracy", 0, 0),)
+    )
+    outcome = judge(record([empty], asks(on_not_evaluable="pass"))).verdict
+    assert outcome.exit_code == 2

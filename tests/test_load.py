@@ -9,8 +9,9 @@ from networks import MLP, seeded
 from safetensors.torch import save_file
 
 from audit.config import ModelSection, Normalize
-from audit.errors import ConfigError, LoadError
-from audit.load import describe_model, fingerprint, load_model, read_classes
+from audit.dataset import Dataset
+from audit.errors import ConfigError, LoadError, NotApplicable
+from audit.load import describe_model, fingerprint, load_model, no_model, read_classes
 from audit.record import canonical
 
 ROWS = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
@@ -248,3 +249,24 @@ def test_facts_are_json_without_a_preflight_too(tmp_path):
     path, _ = _pt2(tmp_path / "m.pt")
     facts = describe_model(loaded(path, rows=None))
     assert json.loads(canonical(facts))["preflight"] == []
+
+
+def test_what_stands_for_a_model_has_no_network_and_says_so():
+    data = Dataset(
+        inputs=np.zeros((2, 0), np.float32), modality="tabular", classes=("no", "yes"), favourable=1,
+        decisions=np.array([0, 1]), source={"file": "d.csv", "sha256": "ab" * 32},
+    )  # fmt: skip
+    model = no_model("score", data)
+    facts = describe_model(model)
+    assert (facts["sha256"], facts["file"], facts["parameters"]) == ("ab" * 32, "d.csv", 0)
+    assert facts["capabilities"] == ["predictions"]
+    assert "No model was run" in facts["caveats"][0]
+    assert "which rules out logits, gradients and modules" in facts["ruled_out"][0]
+    canonical(facts)
+    with pytest.raises(NotApplicable, match="no model was run"):
+        model.predict(data.inputs)
+
+
+def test_a_section_without_a_path_loads_no_model(tmp_path):
+    with pytest.raises(ConfigError, match="no model to load"):
+        load_model(ModelSection(predictions="score"), tmp_path)

@@ -8,8 +8,9 @@ from torch import nn
 from audit.check import check
 from audit.dataset import Dataset
 from audit.errors import NotApplicable, NotEvaluable
-from audit.evidence import Evidence, Figure, Measure
-from audit.measure import is_untouched, measure, set_up
+from audit.evidence import Evidence, Figure, Measure, Table
+from audit.load import no_model
+from audit.measure import fitting, is_untouched, measure, set_up
 from audit.model import Model
 from audit.registry import Broken
 from audit.stats import proportion
@@ -96,6 +97,8 @@ def test_a_missing_product_is_a_broken_finding(products, words):
         (NotEvaluable("0 of 0"), "not_evaluable"),
         (ValueError("bad\nlines"), "broken"),
         (MemoryError(), "broken"),
+        (SystemExit(0), "broken"),
+        (RecursionError("deep"), "broken"),
     ],
 )
 def test_what_a_check_raises_becomes_its_status(error, status):
@@ -119,6 +122,31 @@ def test_nan_is_broken_and_never_a_number(value):
     finding = run(odd)
     assert finding.status == "broken"
     assert "an undefined value must be None" in finding.reason
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        Evidence(measures=(Measure(name="x", value=0.5, n=2**60),)),
+        Evidence(measures=(Measure(name="\ud800", value=0.5),)),
+        Evidence(measures=(Measure(name="x", value=0.5, method="wilson", statistics={"wrong": 1}),)),
+        Evidence(measures=(), tables=(Table(name="t", title="T", columns=("a",), rows=((float("nan"),),)),)),
+    ],
+)
+def test_what_could_not_be_written_or_derived_again_is_broken_at_once(evidence):
+    def odd(data):
+        """Title."""
+        return evidence
+
+    assert run(odd).status == "broken"
+
+
+def test_evidence_of_nothing_is_not_measured():
+    def empty(data):
+        """Title."""
+        return Evidence(measures=())
+
+    assert run(empty).status == "not_evaluable"
 
 
 @pytest.mark.parametrize("answer", [None, 1.0, {"accuracy": 1.0}])
@@ -153,8 +181,13 @@ def move_batch_statistics(model):
     model.module[1].eval()
 
 
+def replace_forward(model):
+    model.module[0].forward = lambda rows: rows
+
+
 @pytest.mark.parametrize(
-    "harm", [change_weight, change_mode, leave_gradient, leave_hook, move_batch_statistics]
+    "harm",
+    [change_weight, change_mode, leave_gradient, leave_hook, move_batch_statistics, replace_forward],
 )
 def test_a_check_that_leaves_the_model_changed_is_broken(harm):
     def harmful(model, data):
@@ -165,9 +198,51 @@ def test_a_check_that_leaves_the_model_changed_is_broken(harm):
     on = bench()
     finding = run(harmful, on)
     assert finding.status == "broken"
-    assert "left the model changed" in finding.reason
+    assert "left the model or the data changed" in finding.reason
     assert finding.measures == ()
     assert not is_untouched(on)
+
+
+def test_a_hook_on_every_module_is_noticed():
+    handles = []
+
+    def harmful(data):
+        """Title."""
+        hook = torch.nn.modules.module.register_module_forward_hook(lambda *_: None)
+        handles.append(hook)
+        return fine(data)
+
+    assert "left the model or the data changed" in run(harmful).reason
+    handles[0].remove()
+
+
+def test_a_check_that_leaves_the_data_changed_is_broken():
+    def harmful(data):
+        """Title."""
+        data.labels[:] = 0
+        return fine(data)
+
+    on = bench()
+    assert "left the model or the data changed" in run(harmful, on).reason
+    assert not is_untouched(on)
+
+
+def test_what_a_check_sets_in_torch_does_not_reach_the_next():
+    def sets(data):
+        """Title."""
+        torch.set_grad_enabled(False)
+        torch.set_default_dtype(torch.float64)
+        return fine(data)
+
+    def looks(data):
+        """Title."""
+        assert torch.is_grad_enabled()
+        assert torch.get_default_dtype() == torch.float32
+        return fine(data)
+
+    on = bench()
+    run(sets, on)
+    assert run(looks, on).status == "measured"
 
 
 def test_a_gradient_taken_on_the_input_leaves_the_model_alone():
@@ -198,6 +273,26 @@ def test_a_check_that_does_not_fit_says_why(fields, model, words):
     assert (finding.status, finding.reason) == ("not_applicable", words)
 
 
+def test_without_a_model_only_checks_of_data_and_predictions_fit():
+    def decided(data, predictions, seed):
+        """Title."""
+
+    def networked(data, attributions):
+        """Title."""
+
+    stand_in = no_model("score", small_data())
+    assert fitting(check("x.decided")(decided), stand_in, small_data()) == ""
+    assert "No model was run" in fitting(check("x.networked")(networked), stand_in, small_data())
+    needy = check("x.needy", needs={"gradients"})(decided)
+    assert "it needs gradients of the model: No model was run" in fitting(needy, stand_in, small_data())
+    lost = small_model(capabilities=frozenset())
+    assert "it needs logits" in fitting(check("x.decided")(decided), lost, small_data())
+
+
+def test_nothing_is_timed_where_no_model_is_run():
+    assert bench(no_model("score", small_data())).row_seconds == (0.0, 0.0)
+
+
 def test_numpy_numbers_and_arrays_reach_the_record_and_the_disk(tmp_path):
     def arrays(data):
         """Title."""
@@ -218,7 +313,7 @@ def test_numpy_numbers_and_arrays_reach_the_record_and_the_disk(tmp_path):
 def test_arrays_give_the_same_bytes_every_time(tmp_path):
     def arrays(data):
         """Title."""
-        return Evidence(measures=(), arrays={"v": np.arange(1000.0)})
+        return Evidence(measures=fine(data).measures, arrays={"v": np.arange(1000.0)})
 
     hashes = set()
     for name in ("one", "two"):

@@ -61,6 +61,7 @@ def test_an_unreliable_number_cannot_pass_but_can_fail():
     bad = proportion("m", 10, 100, unreliable="gradients are zero")
     assert only([good], limit(at_least=0.5)).verdict is Verdict.INCONCLUSIVE
     assert "gradients are zero" in only([good], limit(at_least=0.5)).reason
+    assert only([good], limit(at_least=0.5)).needed_n is None
     assert only([bad], limit(at_least=0.5)).verdict is Verdict.FAIL
 
 

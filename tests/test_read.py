@@ -321,3 +321,155 @@ def test_cifar10(shared_data):
     chosen = np.sort(np.random.default_rng(0).choice(2000, 300, replace=False))
     np.testing.assert_array_equal(data.labels, labels[chosen])
     np.testing.assert_allclose(data.inputs[5].transpose(1, 2, 0) * 255, whole[chosen[5]], atol=1e-4)
+
+
+COUNTS = """\
+sex,grade,decision,n
+f,1.5,yes,2
+m,2.5,no,0
+m,3.5,yes,3
+,4.5,no,1
+"""
+
+
+def load_counts(folder, text=COUNTS, *, threshold=0.5, predictions="decision", **fields):
+    values = {"path": csv_file(folder, text).name, **fields}
+    return load_data(DataSection(**values), folder, predictions=predictions, threshold=threshold)
+
+
+def test_each_row_stands_for_as_many_people_as_it_counts(tmp_path):
+    data = load_counts(tmp_path, count="n", sensitive=("sex",), inputs=("grade",), favourable="yes")
+    assert data.inputs[:, 0].tolist() == [1.5, 1.5, 3.5, 3.5, 3.5, 4.5]
+    assert data.sensitive["sex"].groups == ("f", "m", "unknown")
+    assert data.sensitive["sex"].codes.tolist() == [0, 0, 1, 1, 1, 2]
+    assert data.decisions.tolist() == [1, 1, 1, 1, 1, 0]
+    assert data.favourable == 1
+    assert (data.source["people"], data.source["rows_read"], data.source["count"]) == (6, 4, "n")
+    assert data.caveats == ("'sex' has no value in 1 of 6 rows; they are the group 'unknown'.",)
+    for array in (data.inputs, data.decisions, data.sensitive["sex"].codes):
+        assert not array.flags.writeable
+
+
+def test_counts_also_repeat_labelled_rows_for_a_model_and_are_no_input(tmp_path):
+    text = "x,y,n,label\n1,5,2,0\n2,6,1,1\n"
+    data = load(tmp_path, text, count="n")
+    assert [feature.name for feature in data.features] == ["x", "y"]
+    assert data.inputs.tolist() == [[1, 5], [1, 5], [2, 6]]
+    assert data.labels.tolist() == [0, 0, 1]
+
+
+def test_counted_rows_equal_rows_written_out(tmp_path):
+    counted = load(tmp_path, "x,s,n,label\n1,a,3,0\n2,b,2,1\n", count="n", sensitive=("s",), inputs=("x",))
+    rows = "x,s,n,label\n" + "1,a,3,0\n" * 3 + "2,b,2,1\n" * 2
+    assert counted.fingerprint == load(tmp_path, rows, sensitive=("s",), inputs=("x",)).fingerprint
+
+
+def test_a_sample_of_counted_rows_is_drawn_of_people(tmp_path):
+    data = load(tmp_path, "x,n,label\n1,900,0\n2,100,1\n", count="n", rows=200)
+    assert len(data) == 200
+    assert 1 <= int(data.labels.sum()) <= 60
+    assert (data.inputs[:, 0] == data.labels + 1).all()
+
+
+def test_a_million_people_of_few_rows_are_read_at_once(tmp_path):
+    data = load_counts(tmp_path, "s,decision,n\na,yes,1000000\nb,no,1000000\n", count="n", sensitive=("s",))
+    assert len(data) == 2_000_000
+    assert np.bincount(data.sensitive["s"].codes).tolist() == [1_000_000, 1_000_000]
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        ("1.5", "column 'n', row 1: '1.5' is not a number of people"),
+        ("-1", "'-1' is not a number of people"),
+        ("inf", "'inf' is not a number of people"),
+        ("two", "'two' is not a number of people"),
+        ("", "is not a number of people"),
+        ("0", "adds up to 0 people"),
+        ("1e12", "adds up to 1000000000000 people; it must be from 1 to 100000000"),
+    ],
+)
+def test_a_count_that_is_no_number_of_people_is_named(tmp_path, cell, words):
+    with pytest.raises(LoadError) as caught:
+        load_counts(tmp_path, f"decision,n\nyes,{cell}\n", count="n")
+    assert words in str(caught.value)
+
+
+AGES = "age,decision\n" + "".join(f"{age},yes\n" for age in ("24.9", "25", "39", "40", "60", "99", "?", ""))
+
+
+def test_stated_edges_divide_a_continuous_column(tmp_path):
+    data = load_counts(tmp_path, AGES, sensitive=("age",), bins={"age": (25, 40, 60)})
+    ages = data.sensitive["age"]
+    assert ages.groups == ("under 25", "25 to under 40", "40 to under 60", "60 and over", "unknown")
+    assert ages.codes.tolist() == [0, 1, 1, 2, 3, 3, 4, 4]
+
+
+def test_a_bin_without_people_stays_in_its_place(tmp_path):
+    ages = load_counts(tmp_path, "age,decision\n70,yes\n", sensitive=("age",), bins={"age": (25.5, 60)})
+    assert ages.sensitive["age"].groups == ("under 25.5", "25.5 to under 60", "60 and over")
+    assert ages.sensitive["age"].codes.tolist() == [2]
+
+
+def test_a_word_among_the_numbers_to_be_binned_is_named(tmp_path):
+    with pytest.raises(LoadError, match="column 'age', row 2: 'old' is not a number"):
+        load_counts(tmp_path, "age,decision\n70,yes\nold,no\n", sensitive=("age",), bins={"age": (25,)})
+
+
+def test_many_numbers_without_bins_keep_their_sentence_and_with_bins_are_groups(tmp_path):
+    text = "age,decision\n" + "".join(f"{age / 7},yes\n" for age in range(60))
+    with pytest.raises(LoadError, match="sensitive column 'age' holds 60 different numbers"):
+        load_counts(tmp_path, text, sensitive=("age",))
+    with pytest.raises(LoadError, match="control column 'age' holds 60 different numbers"):
+        load_counts(tmp_path, text, control=("age",))
+    assert len(load_counts(tmp_path, text, control=("age",), bins={"age": (4,)}).controls["age"].groups) == 2
+
+
+def test_controls_are_loaded_like_sensitive_features_and_kept_apart(tmp_path):
+    data = load_counts(tmp_path, COUNTS, control=("sex",), count="n")
+    assert data.sensitive == {}
+    assert data.controls["sex"].groups == ("f", "m", "unknown")
+    assert describe_data(data)["controls"]["sex"][0] == {"group": "f", "rows": 2}
+    assert data.fingerprint != load_counts(tmp_path, COUNTS, count="n").fingerprint
+    assert load(tmp_path, inputs=("age",)).controls == {}
+    assert [f.name for f in load(tmp_path, where={"split": "test"}, control=("sex", "race")).features] == [
+        "age",
+        "hours",
+    ]
+
+
+def test_a_table_of_decisions_needs_no_labels_and_no_inputs(tmp_path):
+    data = load_counts(tmp_path, COUNTS, sensitive=("sex",))
+    assert data.inputs.shape == (4, 0)
+    assert not data.labelled
+    assert data.classes == ("no", "yes")
+    assert data.scores is None
+    facts = describe_data(data)
+    assert facts["classes"] == [{"name": "no", "rows": None}, {"name": "yes", "rows": None}]
+    assert facts["target"] is None
+    assert facts["predictions"] == {"column": "decision", "kind": "decisions", "threshold": None}
+    json.dumps(facts)
+
+
+def test_scores_decide_at_the_threshold(tmp_path):
+    text = "score,label\n0.2,no\n0.6,no\n0.7,yes\n1,yes\n"
+    data = load_counts(tmp_path, text, predictions="score", threshold=0.7, target="label")
+    assert data.scores.tolist() == [0.2, 0.6, 0.7, 1.0]
+    assert data.decisions.tolist() == [0, 0, 1, 1]
+    assert data.labels.tolist() == [0, 0, 1, 1]
+    assert data.source["predictions"] == {"column": "score", "kind": "scores", "threshold": 0.7}
+    other = load_counts(tmp_path, text, predictions="score", threshold=0.5, target="label")
+    assert other.decisions.tolist() == [0, 1, 1, 1]
+    assert other.fingerprint != data.fingerprint
+
+
+def test_where_and_predictions_go_together(tmp_path):
+    data = load_counts(tmp_path, COUNTS, where={"sex": "m"}, count="n")
+    assert data.decisions.tolist() == [1, 1, 1]
+    assert data.classes == ("no", "yes")
+
+
+def test_arrays_hold_no_column_of_predictions(tmp_path):
+    section = npz_file(tmp_path, inputs=np.zeros((2, 3)), score=np.array([0, 1]))
+    with pytest.raises(LoadError, match="names a column of a table"):
+        load_data(section, tmp_path, predictions="score")

@@ -63,6 +63,14 @@ def test_an_entry_point_that_does_not_import_is_shown_as_broken(tmp_path):
     assert "no_such_module" in done.stdout
 
 
+def test_a_plugin_that_ends_the_process_at_import_is_broken(tmp_path):
+    points = "[audit.checks]\ntheir.exit = theirs:check\n"
+    plugin(tmp_path, "quitter", points, "theirs", "import sys\nsys.exit(0)\n")
+    done = listed(tmp_path)
+    assert done.returncode == 2
+    assert "theirs:check does not import: SystemExit: 0" in done.stdout
+
+
 def test_a_check_of_a_taken_name_is_refused_with_both_places(tmp_path):
     plugin(tmp_path, "thief", "[audit.checks]\nrobustness.pgd = theirs:pgd\n", "theirs", "pgd = 1\n")
     done = listed(tmp_path)

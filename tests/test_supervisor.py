@@ -64,6 +64,27 @@ def leaves(data):
     """Ends the process without a word."""
     os._exit(7)
 
+@check("sample.seventy_five")
+def seventy_five(data):
+    """Ends the process with a code that might mean something to somebody."""
+    note("seventy_five")
+    os._exit(75)
+
+@check("sample.reads")
+def reads(data):
+    """Waits for an answer that nobody gives."""
+    import sys
+    sys.stdin.readline()
+    return evidence(data)
+
+@check("sample.forks")
+def forks(data):
+    """Leaves a child behind that holds every open file, and dies."""
+    if os.fork() == 0:
+        time.sleep(60)
+        os._exit(0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
 @check("sample.changes")
 def changes(model, data):
     """Changes a weight."""
@@ -78,7 +99,9 @@ def prints(data):
     os.write(1, b"nor is this\\n")
     return evidence(data)
 '''
-CHECKS = ("first", "waits", "kills", "leaves", "changes", "prints", "last")
+CHECKS = (
+    "first", "waits", "kills", "leaves", "seventy_five", "reads", "forks", "changes", "prints", "last",
+)  # fmt: skip
 FACTORY = """
 from torch import nn
 
@@ -232,7 +255,7 @@ def test_a_check_that_changes_the_model_is_broken_and_the_next_one_sees_the_mode
     project.plan("changes", "first", "last")
     assert project.run().returncode == 2
     assert project.statuses() == {"changes": "broken", "first": "measured", "last": "measured"}
-    assert "left the model changed" in project.reason("changes")
+    assert "left the model or the data changed" in project.reason("changes")
     events = journal.read(project.folder / "run")
     states = {event["state"] for event in events if event["event"] == "ready"}
     assert len(states) == 1
@@ -257,6 +280,71 @@ def test_a_killed_supervisor_takes_its_worker_along_and_the_run_is_resumed(proje
     assert read_record(project.folder / "run").run["resumed"] == 1
 
 
+def test_an_interrupted_run_is_no_yes_under_any_policy(project):
+    project.plan("first", "waits")
+    path = project.folder / "audit.toml"
+    path.write_text(path.read_text() + '[policy]\non_broken = "pass"\n')
+    process = project.start()
+    project.wait_for("worker.pid")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 2
+
+
+@pytest.mark.parametrize("name", ["seventy_five", "forks"])
+def test_a_check_that_ends_oddly_is_broken_once_and_the_run_goes_on(project, name):
+    project.plan("first", name, "last")
+    assert project.run().returncode == 2
+    assert project.statuses() == {"first": "measured", name: "broken", "last": "measured"}
+    assert project.ran().count("seventy_five") <= 1
+
+
+def test_a_check_that_reads_its_input_reads_nothing_and_goes_on(project):
+    project.plan("first", "reads", "last")
+    assert project.run().returncode == 0
+
+
+def test_a_finished_run_is_not_taken_for_an_audit_of_another_model(project):
+    project.plan("first", "last")
+    assert project.run().returncode == 0
+    assert project.run("--resume").returncode == 0
+    change_model(project.folder)
+    done = project.run("--resume")
+    assert done.returncode == 3
+    assert "the model changed since it began" in done.stderr
+
+
+def test_another_network_behind_the_same_weights_is_another_model(project):
+    project.plan("first", "last")
+    assert project.run().returncode == 0
+    path = project.folder / "network.py"
+    path.write_text(path.read_text().replace("nn.ReLU", "nn.Tanh"))
+    assert project.run("--resume").returncode == 3
+
+
+def test_two_runs_do_not_share_a_folder(project):
+    project.plan("first", "waits")
+    process = project.start()
+    project.wait_for("worker.pid")
+    other = project.run("--resume")
+    (project.folder / "go").touch()
+    process.communicate(timeout=60)
+    assert other.returncode == 3
+    assert "is in use by another run" in other.stderr
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("content", [None, "", "[]\n", "not json\n"])
+def test_a_resume_of_what_is_no_run_is_one_sentence(project, content):
+    project.plan("first")
+    if content is not None:
+        (project.folder / "run").mkdir()
+        (project.folder / "run" / "journal.jsonl").write_text(content)
+    done = project.run("--resume")
+    assert done.returncode == 3
+    assert "a fault of this tool" not in done.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_leaves_a_valid_run_that_can_be_resumed(project, number):
     project.plan("first", "waits", "last")
@@ -266,8 +354,10 @@ def test_ctrl_c_leaves_a_valid_run_that_can_be_resumed(project, number):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 2, err
     assert "Traceback" not in err + out
-    assert project.statuses() == {"first": "measured", "waits": "broken", "last": "broken"}
-    assert "the run was interrupted" in project.reason("last")
+    assert project.statuses() == {"first": "measured"}
+    outcome = read_record(project.folder / "run").verdict
+    assert "sample.last was asked for and not measured." in outcome.reasons
+    assert (outcome.planned, outcome.measured) == (3, 1)
     (project.folder / "go").touch()
     assert project.run("--resume").returncode == 0
     assert set(project.statuses().values()) == {"measured"}

@@ -4,11 +4,13 @@ It is the user's own code and runs with the user's rights, as any import does. `
 up beside audit.toml first, then on the path.
 """
 
+import hashlib
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,8 +21,11 @@ from audit.config import ModelSection
 from audit.errors import AuditError, ConfigError, LoadError, nearest
 
 
-def build(section: ModelSection, folder: Path) -> nn.Module:
-    """The network that `[model] factory` builds from `[model] arguments`.
+def build(section: ModelSection, folder: Path) -> tuple[nn.Module, str]:
+    """The network that `[model] factory` builds from `[model] arguments`, and the sha256 of its source.
+
+    The same weights behind another network are another model, so its source is part of what is audited:
+    every module beside audit.toml that the factory imported, and the factory's own file.
 
     Args:
         section: `[model]`; its `factory` is `module:function`.
@@ -38,12 +43,24 @@ def build(section: ModelSection, folder: Path) -> nn.Module:
     with beside(folder):
         function = _find(section.factory, folder)
         module = _call(function, section)
+        source = _source_hash(function, folder)
     if not isinstance(module, nn.Module):
         raise LoadError(
             f"[model] factory = '{section.factory}' returned a {type(module).__name__}; "
             "it must return a torch.nn.Module."
         )
-    return module
+    return module, source
+
+
+def _source_hash(function: Callable[..., Any], folder: Path) -> str:
+    home = folder.resolve()
+    paths = {str(item.__file__) for item in list(sys.modules.values()) if _stands_in(item, home)}
+    with suppress(TypeError):  # a built-in function has no file
+        paths.add(inspect.getsourcefile(function) or "")
+    digest = hashlib.sha256()
+    for path in sorted(item for item in paths if Path(item).is_file()):
+        digest.update(Path(path).read_bytes())
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -84,7 +84,7 @@ def with_factory(values: Any, section: ModelSection, folder: Path, path: Path) -
         LoadError: there is no state dict, or its names or shapes are not the network's.
     """
     given = _without_prefix(_state_dict(values, path))
-    module = build(section, folder)
+    module, source = build(section, folder)
     own = module.state_dict()
     _refuse_other_names(given, own, section, path)
     _refuse_other_shapes(given, own, section, path)
@@ -93,7 +93,9 @@ def with_factory(values: Any, section: ModelSection, folder: Path, path: Path) -
     except RuntimeError as error:
         lines = " ".join(str(error).split())[:240]
         raise LoadError(f"{path} does not fit [model] factory = '{section.factory}': {lines}.") from None
-    return Loaded(module, source={"factory": section.factory, "tensors": len(given)})
+    return Loaded(
+        module, source={"factory": section.factory, "factory_sha256": source, "tensors": len(given)}
+    )
 
 
 def _state_dict(values: Any, path: Path) -> dict[str, Any]:

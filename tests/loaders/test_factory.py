@@ -43,7 +43,7 @@ def folder(tmp_path):
 
 
 def built(factory, folder, **arguments):
-    return build(ModelSection(path=Path("m.pt"), factory=factory, arguments=arguments), folder)
+    return build(ModelSection(path=Path("m.pt"), factory=factory, arguments=arguments), folder)[0]
 
 
 def test_it_is_found_beside_audit_toml_with_its_siblings_and_arguments(folder):

@@ -24,7 +24,9 @@ def test_a_checkpoint_is_unwrapped(key, prefix):
     values = {prefix + name: value for name, value in network.state_dict().items()}
     loaded = fitted({key: values, "epoch": 4})
     assert torch.equal(loaded.module.first.weight, network.first.weight)
-    assert loaded.source == {"factory": "networks:MLP", "tensors": 4}
+    assert loaded.source["factory"] == "networks:MLP"
+    assert loaded.source["tensors"] == 4
+    assert len(loaded.source["factory_sha256"]) == 64
 
 
 def test_a_missing_name_is_told():

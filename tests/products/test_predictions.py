@@ -67,3 +67,40 @@ def test_a_network_that_writes_into_its_input_leaves_the_data_alone():
     rows = data()
     predictions(model(nn.ReLU(inplace=True)), rows)
     assert np.array_equal(rows.inputs, INPUTS)
+
+
+def stated(scores=None, favourable=1, **fields):
+    decided = np.array([1, 0, 1], np.int64)
+    return Dataset(
+        inputs=np.zeros((3, 0), np.float32), modality="tabular", classes=("no", "yes"), favourable=favourable,
+        decisions=decided, scores=None if scores is None else np.array(scores), **fields,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("favourable", [0, 1])
+def test_stated_scores_are_the_probabilities_of_the_favourable_class(favourable):
+    found = predictions(model(), stated([0.9, 0.0, 0.5], favourable, labels=np.array([1, 1, 1])))
+    np.testing.assert_allclose(found.probabilities[:, favourable], [0.9, 0.0, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, rtol=1e-6)
+    softmax = torch.from_numpy(found.scores).softmax(dim=1).numpy()
+    np.testing.assert_allclose(softmax, found.probabilities, atol=1e-6)
+    assert found.predicted.tolist() == [1, 0, 1]
+    assert found.correct.tolist() == [True, False, True]
+    assert found.finite.all()
+
+
+def test_stated_decisions_ask_nothing_of_the_network():
+    used = model()
+    assert predictions(used, stated()).predicted.tolist() == [1, 0, 1]
+    assert used.passes.forward == 0
+
+
+def test_what_the_data_do_not_state_is_not_applicable_rather_than_made_up():
+    found = predictions(model(), stated())
+    for name in ("scores", "probabilities"):
+        with pytest.raises(NotApplicable, match="decisions and no scores"):
+            getattr(found, name)
+    with pytest.raises(NotApplicable, match="no true outcomes"):
+        _ = found.correct
+    with pytest.raises(AttributeError):
+        _ = found.corect

@@ -2,270 +2,293 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from audit.check import check
-from audit.errors import NotApplicable
-from audit.evidence import Cell, Evidence, Figure, Measure, Table
-from audit.stats import measure, proportion
+from audit.errors import ConfigError, NotApplicable, nearest
+from audit.evidence import Evidence, Figure, Table
 
 if TYPE_CHECKING:
-    from audit.dataset import Dataset, Ints
-    from audit.groups import Grouping
+    from collections.abc import Iterator, Sequence
+
+    from audit.dataset import Dataset
+    from audit.evidence import Cell, Measure
+    from audit.fairness.cells import Cells
+    from audit.fairness.controls import Strata
+    from audit.fairness.count import Outcomes
     from audit.products.predictions import Predictions
 
-
-@dataclass(frozen=True)
-class _Counted:
-    """One grouping and its [G, 2, 2] table: actually favourable x selected."""
-
-    grouping: Grouping
-    table: Ints
-    floor: int
-
-    def size(self, group: int) -> int:
-        return int(self.table[group].sum())
-
-    def compared(self) -> list[int]:
-        """Groups that may be compared: known, and with at least `floor` rows."""
-        known = self.grouping.known
-        return [g for g in range(len(known)) if known[g] and self.size(g) >= self.floor]
-
-
-# name: (numerator, denominator), each as (actual, selected) cells of the 2 x 2 table of a group
-_RATES: dict[str, tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]] = {
-    "selection_rate": (((0, 1), (1, 1)), ((0, 0), (0, 1), (1, 0), (1, 1))),
-    "base_rate": (((1, 0), (1, 1)), ((0, 0), (0, 1), (1, 0), (1, 1))),
-    "accuracy": (((0, 0), (1, 1)), ((0, 0), (0, 1), (1, 0), (1, 1))),
-    "true_positive_rate": (((1, 1),), ((1, 0), (1, 1))),
-    "false_positive_rate": (((0, 1),), ((0, 0), (0, 1))),
-    "false_negative_rate": (((1, 0),), ((1, 0), (1, 1))),
-    "positive_predictive_value": (((1, 1),), ((0, 1), (1, 1))),
+Metric = Literal[
+    "selection_rate",
+    "base_rate",
+    "accuracy",
+    "true_positive_rate",
+    "false_positive_rate",
+    "true_negative_rate",
+    "false_negative_rate",
+    "positive_predictive_value",
+    "negative_predictive_value",
+    "false_discovery_rate",
+    "false_omission_rate",
+    "false_negatives_per_false_positive",
+    "selection_rate_ratio",
+    "selection_rate_difference",
+    "true_positive_rate_ratio",
+    "true_positive_rate_difference",
+    "false_positive_rate_ratio",
+    "false_positive_rate_difference",
+    "positive_predictive_value_ratio",
+    "positive_predictive_value_difference",
+    "treatment_equality_difference",
+    "demographic_parity_difference",
+    "equal_opportunity_difference",
+    "equalized_odds_difference",
+    "predictive_parity_difference",
+    "selection_rate_ratio_worst",
+    "selection_rate_ratio_best",
+    "demographic_parity_difference_worst",
+    "demographic_parity_difference_best",
+    "selection_rate_ratio_stratified",
+    "selection_rate_difference_stratified",
+]
+_LACKING = {
+    "true_positive_rate": "no row has that label",
+    "false_positive_rate": "no row has that label",
+    "positive_predictive_value": "nobody was selected",
 }
 
 
-@check("fairness.groups")
+@check("fairness.groups", version="2")
 def groups(
     data: Dataset,
     predictions: Predictions,
     *,
     depth: int = 2,
-    reference: Literal["best", "largest"] = "best",
+    reference: str | list[str] = "best",
     floor: int = 10,
+    metrics: tuple[Metric, ...] = (),
+    classes: tuple[str, ...] = (),
+    control: tuple[str, ...] = (),
 ) -> Evidence:
     """Decisions and errors by group.
 
     Compares how often each group receives the favourable outcome (`selection_rate`), and how often the
     model is right or wrong about people of each group: `true_positive_rate` among those who deserved the
-    favourable outcome, `false_positive_rate` among those who did not. Intersections (sex and race
-    together) are counted as groups of their own.
+    favourable outcome, `false_positive_rate` among those who did not, `positive_predictive_value` among
+    those who received it, and the other rates of a table of right and wrong decisions. Intersections (sex
+    and race together) are counted as groups of their own, up to `depth` features at once.
 
-    `selection_rate_ratio` divides a group's selection rate by that of the reference group: the impact
-    ratio of the four-fifths rule (29 CFR 1607.4(D)) and of New York City Local Law 144.
-    `demographic_parity_difference` is the largest difference of selection rates between any two groups,
-    `equal_opportunity_difference` the largest difference of true positive rates, and
-    `equalized_odds_difference` the larger of that and the same for false positive rates
-    (Hardt, Price and Srebro, 2016).
+    Each group is compared with the reference group: the most selected one (`best`), the `largest`, one that
+    is named, or every group with every other (`all`). `selection_rate_ratio` is the impact ratio of the
+    four-fifths rule (29 CFR 1607.4(D)) and of New York City Local Law 144, and `selection_rate_difference`
+    the same as a difference (demographic parity). Ratios and differences of true positive rates speak of
+    equal opportunity, with those of false positive rates of equalized odds (Hardt, Price and Srebro, 2016),
+    of positive predictive values of predictive parity (Chouldechova, 2017).
+    `false_negatives_per_false_positive` is compared for treatment equality (Berk and others, 2018).
+    `demographic_parity_difference`, `equal_opportunity_difference`, `equalized_odds_difference` and
+    `predictive_parity_difference` are the largest differences between any two groups.
+
+    Where no outcome is favourable and there are more than two classes, each class is set against all others,
+    and "selected" means predicted as that class. Where the true outcomes are not known, only decisions are
+    compared.
 
     People whose group is not known form a group called `unknown`: it is counted and shown, and never
-    compared. A group below the floor of rows is shown and not compared either. A rate without a
-    denominator is undefined; it is not zero. A difference between groups does not by itself show unlawful
-    discrimination, and equal rates do not show its absence.
+    compared. The measures that end in `_worst` and `_best` say how low the smallest ratio, or how great the
+    largest difference, could be if their groups were known: no division of them among the compared groups
+    gives a worse or a better value. They hold for these rows and carry no sampling error.
+
+    With `control`, each comparison is also made within groups of people who are alike in something else
+    (`_stratified`; Mantel and Haenszel, 1959). Pooled and stratified values can point in opposite directions
+    (Simpson, 1951); neither is the right one by itself: that depends on whether the control is a fair reason.
+
+    A group below the floor of rows is shown and not compared. A rate without a denominator is undefined; it
+    is not zero. A difference between groups does not by itself show unlawful discrimination, and equal rates
+    do not show its absence.
     """
-    from audit.groups import groupings
+    from audit.fairness.count import count, count_strata, outcomes
+    from audit.fairness.derive import chosen, derive
 
     if not data.sensitive:
         raise NotApplicable("the data names no sensitive feature; list them under [data] sensitive")
-    if data.favourable is None:
-        raise NotApplicable("no outcome is named as favourable; set [data] favourable to one of the classes")
-    counted = [_count(data, predictions, item, floor) for item in groupings(data, depth)]
-    measures: list[Measure] = []
-    for item in counted:
-        measures += [*_rates(item), *_ratios(item, reference), *_differences(item)]
+    if depth < 1:
+        raise ConfigError(f"the setting 'depth' is {depth}; it must be at least 1")
+    found = outcomes(data, predictions.predicted, classes)
+    cells = count(data, found, depth, floor)
+    strata = count_strata(data, found, cells, control)
+    _refuse_unknown_reference(cells, reference)
+    names = chosen(metrics, labelled=found.labelled)
+    per_grouping = [[m for item in items for m in derive(item, reference, names)] for items in cells]
+    within = _within(strata, reference, names)
     return Evidence(
-        measures=tuple(measures),
-        tables=tuple(_table(item) for item in counted),
-        figures=tuple(_figure(item) for item in counted if "," not in item.grouping.name),
-        caveats=_caveats(data, counted),
+        measures=[*(m for measures in per_grouping for m in measures), *within],
+        tables=[*_tables(cells, strata, reference), _comparisons(cells, reference, per_grouping)],
+        figures=[_figure(items[0]) for items in cells] if found.favourable else [],
+        caveats=[*_reading_caveats(predictions, found), *_caveats(data, cells, strata, reference, found)],
     )
 
 
-def _count(data: Dataset, predictions: Predictions, grouping: Grouping, floor: int) -> _Counted:
-    import numpy as np
+def _refuse_unknown_reference(cells: list[list[Cells]], reference: str | list[str]) -> None:
+    """A reference that no grouping knows is a slip of the pen, not a wish for the best group."""
+    from audit.fairness.comparisons import named
 
-    from audit.groups import count_cells
-
-    actual = (data.labels == data.favourable).astype(np.int64)
-    selected = (np.asarray(predictions.predicted) == data.favourable).astype(np.int64)
-    table = count_cells(grouping.codes, actual, selected, len(grouping.groups), 2)
-    return _Counted(grouping, table, floor)
-
-
-def _sum(item: _Counted, group: int, cells: tuple[tuple[int, int], ...]) -> int:
-    return sum(int(item.table[group][cell]) for cell in cells)
+    if reference in ("best", "largest", "all"):
+        return
+    if not any(named(items[0], reference) for items in cells):
+        labels = {items[0].label(g) for items in cells for g in items[0].known()}
+        asked = reference if isinstance(reference, str) else ", ".join(reference)
+        hint = nearest(asked, {"best", "largest", "all", *labels})
+        raise ConfigError(f"the setting 'reference' = '{asked}' names no group{hint}")
 
 
-def _rates(item: _Counted) -> list[Measure]:
-    """Every rate of every group that occurs."""
-    occurring = [g for g in range(len(item.grouping.groups)) if item.size(g)]
-    return [
-        proportion(
-            name,
-            _sum(item, g, top),
-            _sum(item, g, bottom),
-            group=item.grouping.groups[g],
-            better="higher" if name in ("accuracy", "true_positive_rate") else "neither",
-        )
-        for g in occurring
-        for name, (top, bottom) in _RATES.items()
-    ]
+def _within(
+    strata: list[list[Strata]], reference: str | list[str], names: Sequence[str]
+) -> Iterator[Measure]:
+    from audit.fairness.controls import stratified
+
+    for items in strata:
+        for item in items:
+            yield from stratified(item, reference, names)
 
 
-def _ratios(item: _Counted, reference: str) -> list[Measure]:
-    """Each group's selection rate over that of the reference group."""
-    compared = item.compared()
-    small = [g for g in range(len(item.grouping.groups)) if 0 < item.size(g) < item.floor]
-    small = [g for g in small if item.grouping.known[g]]
-    undefined = [
-        _no_ratio(item, g, f"{item.size(g)} rows are fewer than the floor of {item.floor}") for g in small
-    ]
-    if len(compared) < 2:  # noqa: PLR2004 - a ratio needs two groups
-        alone = "there is no second group to compare with"
-        return [*undefined, *(_no_ratio(item, g, alone) for g in compared)]
-    base = max(compared, key=lambda g: _rank(item, g, reference))
-    return [*undefined, *(_ratio(item, g, base) for g in compared if g != base)]
+def _tables(
+    cells: list[list[Cells]], strata: list[list[Strata]], reference: str | list[str]
+) -> Iterator[Table]:
+    from audit.fairness.cells import cells_table
+    from audit.fairness.controls import side_by_side, strata_table
+
+    yield from (cells_table(items) for items in cells)
+    for held in strata:
+        yield strata_table(held)
+        yield from (side_by_side(item, reference) for item in held)
 
 
-def _rank(item: _Counted, group: int, reference: str) -> tuple[float, int]:
-    selected, size = int(item.table[group, :, 1].sum()), item.size(group)
-    return (selected / size if reference == "best" else float(size), size)
+def _comparisons(
+    cells: list[list[Cells]], reference: str | list[str], measured: list[list[Measure]]
+) -> Table:
+    """How many groups there are and how many numbers were compared: what multiplicity must answer for."""
+    from audit.fairness.cells import RATES
+    from audit.fairness.comparisons import ERROR_RATIO
 
-
-def _no_ratio(item: _Counted, group: int, reason: str) -> Measure:
-    return Measure(
-        name="selection_rate_ratio",
-        value=None,
-        n=item.size(group),
-        group=item.grouping.groups[group],
-        unit="ratio",
-        better="one",
-        reason=reason,
-    )
-
-
-def _ratio(item: _Counted, group: int, base: int) -> Measure:
-    statistics = {
-        "x1": int(item.table[group, :, 1].sum()),
-        "n1": item.size(group),
-        "x0": int(item.table[base, :, 1].sum()),
-        "n0": item.size(base),
-    }
-    reason = "nobody in the reference group was selected" if not statistics["x0"] else ""
-    return measure(
-        "selection_rate_ratio",
-        "koopman",
-        statistics,
-        n=item.size(group),
-        group=item.grouping.groups[group],
-        settings={"reference": _name(item, base)},
-        unit="ratio",
-        better="one",
-        reason=reason,
-    )
-
-
-def _name(item: _Counted, group: int) -> str:
-    return ", ".join(item.grouping.groups[group].values())
-
-
-def _differences(item: _Counted) -> list[Measure]:
-    """The largest difference between any two groups that have the rate at all."""
-    selection = _series(item, "selection_rate")
-    positive, negative = _series(item, "true_positive_rate"), _series(item, "false_positive_rate")
-    both = {"first": positive, "second": negative}
-    return [
-        _difference("demographic_parity_difference", "largest_difference", selection, item),
-        _difference("equal_opportunity_difference", "largest_difference", positive, item),
-        _difference("equalized_odds_difference", "larger_of_two", both, item),
-    ]
-
-
-def _series(item: _Counted, rate: str) -> dict[str, list[int]]:
-    top, bottom = _RATES[rate]
-    counts = [(_sum(item, g, top), _sum(item, g, bottom)) for g in item.compared()]
-    return {"x": [x for x, n in counts if n], "n": [n for _, n in counts if n]}
-
-
-def _difference(name: str, method: str, statistics: Mapping[str, object], item: _Counted) -> Measure:
-    return measure(
-        name,
-        method,
-        statistics,
-        n=int(item.table.sum()),
-        settings={"feature": item.grouping.name},
-        better="zero",
-        unit="difference",
-        reason="fewer than two groups have the rate, so there is nothing to compare",
-    )
-
-
-def _table(item: _Counted) -> Table:
-    rows: list[list[Cell]] = [
-        [_name(item, g), *(int(n) for n in item.table[g].ravel())]
-        for g in range(len(item.grouping.groups))
-        if item.size(g)
-    ]
-    columns = ["group", "unfavourable, not selected", "unfavourable, selected"]
-    columns += ["favourable, not selected", "favourable, selected"]
+    alone = (*RATES, ERROR_RATIO)
+    rows: list[list[Cell]] = []
+    for items, measures in zip(cells, measured, strict=True):
+        first = items[0]
+        compared = [m for m in measures if m.name not in alone]
+        seen = sorted({str(m.settings["reference"]) for m in compared if "reference" in m.settings})
+        several = "every pair" if reference == "all" else "one for each class"
+        shown = seen[0] if len(seen) == 1 else several if seen else "none"
+        sizes = (len(first.occurring()), len(first.compared()), len(first.known()) - len(first.compared()))
+        defined = sum(m.value is not None for m in compared)
+        rows.append([first.name, *sizes, len(first.unknown()), shown, defined, len(compared) - defined])
     return Table(
-        name=f"cells: {item.grouping.name}",
-        title=f"Rows by {item.grouping.name}: actual outcome and decision",
-        columns=columns,
+        name="comparisons",
+        title=f"{sum(int(row[-2] or 0) for row in rows)} comparisons between groups were made",
+        columns=["grouping", "groups", "compared", "below the floor", "unknown", "reference", "comparisons",
+                 "undefined"],
         rows=rows,
-        note="Every number of this check can be derived again from these counts.",
-    )
+        note="Limits are judged at a level that all comparisons they speak of share.",
+    )  # fmt: skip
 
 
-def _figure(item: _Counted) -> Figure:
-    rates = [m for m in _rates(item) if m.name == "selection_rate"]
-    labels = [f"{', '.join(m.group.values())} (n = {m.n})" for m in rates]
-    top = max(rates, key=lambda m: m.value or 0.0)
-    bottom = min(rates, key=lambda m: m.value or 0.0)
+def _figure(item: Cells) -> Figure:
+    from audit.fairness.cells import rates
+
+    bars = rates(item, ("selection_rate",))
+    labels = [f"{', '.join(m.group.values())} (n = {m.n})" for m in bars]
+    top = max(bars, key=lambda m: m.value or 0.0)
+    bottom = min(bars, key=lambda m: m.value or 0.0)
     title = (
-        f"By {item.grouping.name}, {', '.join(top.group.values())} receive the favourable outcome most often "
+        f"By {item.name}, {', '.join(top.group.values())} receive the favourable outcome most often "
         f"({top.value:.3f}) and {', '.join(bottom.group.values())} least often ({bottom.value:.3f})"
     )
     return Figure(
-        name=f"selection rate by {item.grouping.name}",
+        name=f"selection rate by {item.name}",
         title=title,
         kind="bars",
         alt=title + ", with 95 % intervals.",
         data={
             "labels": labels,
-            "values": [m.value for m in rates],
-            "low": [m.low for m in rates],
-            "high": [m.high for m in rates],
+            "values": [m.value for m in bars],
+            "low": [m.low for m in bars],
+            "high": [m.high for m in bars],
         },
     )
 
 
-def _caveats(data: Dataset, counted: list[_Counted]) -> tuple[str, ...]:
-    caveats = []
-    for item in counted:
-        unknown = sum(item.size(g) for g, known in enumerate(item.grouping.known) if not known)
-        if unknown:
-            caveats.append(
-                f"By {item.grouping.name}, {unknown} of {len(data)} rows have no known group; "
-                "they are counted and shown, not compared."
+def _reading_caveats(predictions: Predictions, found: Outcomes) -> Iterator[str]:
+    """What the rows themselves leave open."""
+    broken = int((~predictions.finite).sum())
+    if broken:
+        yield (
+            f"{broken} of {len(found.predicted)} rows have a score that is not a finite number; "
+            "the decision counted for them is not to be relied on."
+        )
+    if not found.labelled:
+        yield "The true outcomes are not known: only decisions are compared, right and wrong are not."
+    if not found.favourable:
+        yield "Each class is set against all others: `selected` means predicted as that class."
+    if found.left_out:
+        yield (
+            f"{len(found.names)} classes are looked at; {found.left_out} others are counted only as the rest."
+        )
+
+
+def _caveats(
+    data: Dataset,
+    cells: list[list[Cells]],
+    strata: list[list[Strata]],
+    reference: str | list[str],
+    found: Outcomes,
+) -> Iterator[str]:
+    from audit.fairness.controls import reversals, unknown_strata
+
+    for items in cells:
+        yield from _unknown(items[0], len(data), told=found.favourable)
+        yield from _fallback(items[0], reference)
+        if found.favourable and found.labelled:
+            yield from _lacking(items[0])
+    for held in strata:
+        yield from (text for item in held for text in reversals(item, reference))
+        without = unknown_strata(held[0])
+        if without:
+            yield (
+                f"{without} of {len(data)} rows have no known {held[0].control}; "
+                f"by {held[0].cells.name} they form strata of their own."
             )
-        for rate in ("true_positive_rate", "false_positive_rate"):
-            _, bottom = _RATES[rate]
-            without = [_name(item, g) for g in item.compared() if not _sum(item, g, bottom)]
-            if without:
-                caveats.append(
-                    f"By {item.grouping.name}, {'; '.join(without)} have no {rate.replace('_', ' ')}: "
-                    "no row has that label, so they take no part in its differences."
-                )
-    return tuple(caveats)
+
+
+def _unknown(item: Cells, rows: int, *, told: bool) -> Iterator[str]:
+    from audit.fairness.unknowns import bounds_of
+
+    unknown = sum(item.size(g) for g in item.unknown())
+    if not unknown:
+        return
+    text = (
+        f"By {item.name}, {unknown} of {rows} rows have no known group; "
+        "they are counted and shown, not compared."
+    )
+    found = bounds_of(item) if told else None
+    if found is not None and found.ratio_worst is not None and found.ratio_best is not None:
+        text += (
+            f" Whatever their groups are, the lowest selection rate ratio lies between "
+            f"{found.ratio_worst:.3f} and {found.ratio_best:.3f}, and the largest difference "
+            f"between {found.difference_best:.3f} and {found.difference_worst:.3f}."
+        )
+    yield text
+
+
+def _fallback(item: Cells, reference: str | list[str]) -> Iterator[str]:
+    from audit.fairness.comparisons import named
+
+    if reference not in ("best", "largest", "all") and not named(item, reference):
+        yield f"By {item.name}, no group is the reference that was named; the most selected one is taken."
+
+
+def _lacking(item: Cells) -> Iterator[str]:
+    for rate, why in _LACKING.items():
+        without = [item.label(g) for g in item.compared() if not item.counts(g, rate)[1]]
+        if without:
+            yield (
+                f"By {item.name}, {'; '.join(without)} have no {rate.replace('_', ' ')}: "
+                f"{why}, so they take no part in its differences."
+            )

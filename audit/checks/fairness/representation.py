@@ -1,0 +1,148 @@
+"""fairness.representation: who is in the data, against who is in the population."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from audit.check import check
+from audit.errors import ConfigError, NotApplicable, NotEvaluable, nearest
+from audit.evidence import Cell, Evidence, Measure, Table
+from audit.stats import measure, proportion
+
+if TYPE_CHECKING:
+    from audit.dataset import Dataset, Sensitive
+
+Population = dict[str, dict[str, float]]
+_ROUNDING = 1e-6
+
+
+@check("fairness.representation")
+def representation(data: Dataset, *, population: Population = {}) -> Evidence:  # noqa: B006 - pydantic copies it; a setting's default must be a value of its type
+    """Who is in the data.
+
+    Counts how many rows of the audit's data belong to each group, and how often each group had the
+    favourable outcome in the data themselves (`base_rate`), before any model. `share` is a group's part of
+    the rows whose group is known; `unknown_share` is the part of all rows whose group is not.
+
+    Where the share of each group in a population is stated, `share_difference` is the group's share less
+    that. A group that is rare in the data has wide intervals everywhere else in this report, and a model
+    may have had little to learn from. The audit's data need not be the training data, so this says nothing
+    about how the model was trained unless the two were drawn alike. The stated shares are taken as exact;
+    whether that population is the right one to compare with is for a person to say. A base rate is a fact
+    about past decisions: it may carry past injustice. Source: Regulation (EU) 2024/1689, Article 10(3).
+
+    Settings: `population` (for each sensitive feature the share of each group, in [0, 1]; for example
+    `{ sex = { Female = 0.5, Male = 0.5 } }`).
+    """
+    if not data.sensitive:
+        raise NotApplicable("the data names no sensitive feature; list them under [data] sensitive")
+    if not len(data):
+        raise NotEvaluable("the data hold 0 rows")
+    _refuse_wrong(population, data)
+    measures: list[Measure] = []
+    for name, feature in data.sensitive.items():
+        measures += _shares(data, feature, population.get(name, {}))
+        measures += _base_rates(data, feature)
+    return Evidence(
+        measures=measures,
+        tables=tuple(_table(data, item, population.get(item.name, {})) for item in data.sensitive.values()),
+        caveats=tuple(_caveats(data, population)),
+    )
+
+
+def _refuse_wrong(population: Population, data: Dataset) -> None:
+    where = 'checks.settings."fairness.representation".population'
+    for name, stated in population.items():
+        if name not in data.sensitive:
+            raise ConfigError(
+                f"{where}: '{name}' is not a sensitive feature of the data{nearest(name, data.sensitive)}."
+            )
+        bad = [group for group, share in stated.items() if not 0 <= share <= 1]
+        if bad:
+            raise ConfigError(
+                f"{where}.{name}: '{bad[0]}' = {stated[bad[0]]:g} is wrong; a share lies in [0, 1]."
+            )
+        total = math.fsum(stated.values())
+        if total > 1 + _ROUNDING:
+            raise ConfigError(f"{where}.{name}: the shares add up to {total:g}; they may not exceed 1.")
+
+
+def _counts(feature: Sensitive, stated: Mapping[str, float]) -> dict[str, int]:
+    """Rows of each known group, in the data or stated."""
+    from audit.dataset import UNKNOWN
+
+    found = {name: int((feature.codes == code).sum()) for code, name in enumerate(feature.groups)}
+    names = [name for name in dict.fromkeys([*feature.groups, *stated]) if name != UNKNOWN]
+    return {name: found.get(name, 0) for name in names}
+
+
+def _shares(data: Dataset, feature: Sensitive, stated: Mapping[str, float]) -> Iterator[Measure]:
+    counts = _counts(feature, stated)
+    known = sum(counts.values())
+    for group, rows in counts.items():
+        who = {feature.name: group}
+        yield proportion("share", rows, known, group=who, reason=f"{known} of {len(data)} groups are known")
+        if group in stated:
+            yield measure(
+                "share_difference",
+                "wilson_against",
+                {"x": rows, "n": known, "reference": stated[group]},
+                n=known,
+                group=who,
+                settings={"reference": stated[group]},
+                unit="difference",
+                better="zero",
+                reason=f"{known} of {len(data)} groups are known",
+            )
+    yield proportion(
+        "unknown_share", len(data) - known, len(data), settings={"feature": feature.name}, better="lower"
+    )
+
+
+def _base_rates(data: Dataset, feature: Sensitive) -> Iterator[Measure]:
+    """Share of the favourable outcome among the labels of each group that occurs."""
+    if data.favourable is None:
+        return
+    for code, group in enumerate(feature.groups):
+        labels = data.labels[feature.codes == code]
+        if len(labels):
+            favourable = int((labels == data.favourable).sum())
+            yield proportion("base_rate", favourable, len(labels), group={feature.name: group})
+
+
+def _table(data: Dataset, feature: Sensitive, stated: Mapping[str, float]) -> Table:
+    rows: list[list[Cell]] = []
+    for group in dict.fromkeys([*feature.groups, *stated]):
+        members = feature.codes == (feature.groups.index(group) if group in feature.groups else -1)
+        by_class = [int((data.labels[members] == c).sum()) for c in range(len(data.classes))]
+        rows.append([group, int(members.sum()), stated.get(group), *by_class])
+    return Table(
+        name=f"representation: {feature.name}",
+        title=f"Rows by {feature.name} and label",
+        columns=["group", "rows", "stated share of the population", *(f"label {c}" for c in data.classes)],
+        rows=rows,
+        note="Shares are of the rows whose group is known.",
+    )
+
+
+def _caveats(data: Dataset, population: Population) -> Iterator[str]:
+    from audit.dataset import UNKNOWN
+
+    for name, feature in data.sensitive.items():
+        stated = population.get(name, {})
+        if not stated:
+            yield (
+                f"By {name}, no population is stated (setting 'population'), so the shares are compared with "
+                "nothing."
+            )
+            continue
+        left = [group for group in feature.groups if group not in stated and group != UNKNOWN]
+        if left:
+            yield f"By {name}, the stated population has no share for {', '.join(left)}."
+        absent = [group for group, rows in _counts(feature, stated).items() if not rows and stated.get(group)]
+        if absent:
+            yield f"By {name}, {', '.join(absent)} belong to the stated population and have no row."
+    if data.favourable is None:
+        yield "No outcome is named as favourable ([data] favourable), so there are no base rates."

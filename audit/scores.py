@@ -1,0 +1,248 @@
+"""Score bins: AUC, KS and calibration error from counts of rows by label and score bin. Numpy only.
+
+Group x label x bin counts are all that these numbers need, and the cell bootstrap draws from them:
+`multinomial(N, cells / N)` has the distribution of the cells of a bootstrap over rows, at a cost that does
+not grow with the rows (Efron, 1979). Bins hold equal shares of all rows and never part equal scores.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import combinations
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+BINS = 1024
+DRAWS = 1000
+Ints = npt.NDArray[np.int64]
+Doubles = npt.NDArray[np.float64]
+Estimate = tuple[float | None, float | None, float | None]
+_TAIL_DRAWS = 5
+_BIASED = frozenset({"ks", "ece"})
+
+
+def equal_mass_bins(scores: Doubles, bins: int = BINS) -> Ints:
+    """[N] bin of each row, 0 to bins - 1, rising with the score.
+
+    With no more than `bins` different scores each has a bin of its own, and nothing is lost.
+
+    Args:
+        scores: [N] finite scores.
+        bins: number of bins; each holds about N / bins rows, more where scores are equal.
+    """
+    values, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    if len(values) <= bins:
+        return place.reshape(-1).astype(np.int64)
+    first = np.cumsum(counts) - counts
+    found: Ints = (first * bins // len(scores))[place.reshape(-1)]
+    return found
+
+
+def count_scores(codes: Ints, labels: Ints, places: Ints, groups: int, bins: int) -> Ints:
+    """[G, 2, B] counts of rows by group, label (0 or 1) and score bin, in one pass.
+
+    Args:
+        codes: [N] group of each row.
+        labels: [N] 1 for the favourable class.
+        places: [N] score bin of each row.
+        groups: number of groups.
+        bins: number of bins.
+    """
+    index = (codes * 2 + labels) * bins + places
+    return np.bincount(index, minlength=groups * 2 * bins).reshape(groups, 2, bins)
+
+
+def compact(table: Ints) -> dict[str, list[int]]:
+    """The counts [2, B] of one group for `auc` and `ks`, with runs of bins of a single label joined.
+
+    Ranks between the labels stay as they are, so both numbers and their bootstrap do too.
+    """
+    negatives: list[int] = []
+    positives: list[int] = []
+    for negative, positive in table.T.tolist():
+        if negative + positive == 0:
+            continue
+        joins = bool(negatives) and (
+            (negative == 0 and negatives[-1] == 0) or (positive == 0 and positives[-1] == 0)
+        )
+        if joins:
+            negatives[-1] += negative
+            positives[-1] += positive
+        else:
+            negatives.append(negative)
+            positives.append(positive)
+    return {"negatives": negatives, "positives": positives}
+
+
+def auc(negatives: Ints, positives: Ints) -> Doubles:
+    """[...] area under the ROC curve from counts [..., B]; pairs within a bin count half; NaN for 0/0."""
+    below = np.cumsum(negatives, axis=-1) - negatives / 2
+    pairs = negatives.sum(axis=-1) * positives.sum(axis=-1)
+    return _divide((positives * below).sum(axis=-1), pairs)
+
+
+def ks(negatives: Ints, positives: Ints) -> Doubles:
+    """[...] Kolmogorov-Smirnov distance of the scores of the two labels, from counts [..., B]."""
+    gap: Doubles = np.abs(_curve("ks", negatives, positives, ())).max(axis=-1)
+    return gap
+
+
+def ece(negatives: Ints, positives: Ints, scores: Sequence[float]) -> Doubles:
+    """[...] expected calibration error: mean over rows of |observed rate - mean score| of their bin.
+
+    Args:
+        negatives: [..., B] counts.
+        positives: [..., B] counts.
+        scores: [B] mean score of the rows of each bin, in [0, 1].
+    """
+    gap: Doubles = np.abs(_curve("ece", negatives, positives, scores)).sum(axis=-1)
+    return gap
+
+
+def replicates(cells: Mapping[str, Any], metric: str, draws: int, seed: int) -> Doubles:
+    """[draws] bootstrap values of `auc`, `ks` or `ece` from the counts of one group; NaN where 0/0.
+
+    Args:
+        cells: `negatives` and `positives`, [B] each, and `scores` for `ece`.
+        metric: the number.
+        draws: bootstrap replicates.
+        seed: seed of the draws; the same for every group.
+    """
+    return _drawn(cells, metric, draws, seed)[0]
+
+
+def _drawn(cells: Mapping[str, Any], metric: str, draws: int, seed: int) -> tuple[Doubles, Doubles]:
+    negatives, positives = tuple(cells["negatives"]), tuple(cells["positives"])
+    return _replicates(negatives, positives, tuple(cells.get("scores", ())), metric, draws, seed)
+
+
+@lru_cache(maxsize=256)
+def _replicates(
+    negatives: tuple[int, ...],
+    positives: tuple[int, ...],
+    scores: tuple[float, ...],
+    metric: str,
+    draws: int,
+    seed: int,
+) -> tuple[Doubles, Doubles]:
+    """[draws] values of the metric, and [draws] noise of the curve behind a biased one."""
+    cells = np.array([*negatives, *positives], dtype=np.int64)
+    rows = int(cells.sum())
+    drawn = np.random.default_rng(seed).multinomial(rows, cells / rows, size=draws)
+    half = len(negatives)
+    values = _value(metric, drawn[:, :half], drawn[:, half:], scores)
+    if metric not in _BIASED:
+        return values, np.zeros(0)
+    curve = _curve(metric, cells[:half], cells[half:], scores)
+    noise = np.abs(_curve(metric, drawn[:, :half], drawn[:, half:], scores) - curve)
+    return values, noise.sum(axis=-1) if metric == "ece" else noise.max(axis=-1)
+
+
+def _curve(metric: str, negatives: Ints, positives: Ints, scores: Sequence[float]) -> Doubles:
+    """[..., B] signed gaps whose absolute sum (ECE) or greatest absolute value (KS) is the metric."""
+    if metric == "ks":
+        below, above = (
+            _divide(np.cumsum(part, axis=-1), part.sum(axis=-1, keepdims=True))
+            for part in (negatives, positives)
+        )
+        return below - above
+    rows = negatives + positives
+    return _divide(positives - rows * np.asarray(scores, dtype=np.float64), rows.sum(axis=-1, keepdims=True))
+
+
+def estimate(statistics: Mapping[str, Any], level: float) -> Estimate:
+    """A number from score bins, or the largest difference of it between groups, with its interval.
+
+    One group gives the number itself, two or more the largest difference between any two: each pair gets
+    Newcombe's hybrid of the two intervals at a Bonferroni-adjusted level, as in `largest_difference`.
+
+    Args:
+        statistics: `metric` (`auc`, `ks`, `ece` or `brier`), `groups`, `draws` and `seed`. A group holds
+            `negatives` and `positives` by bin, `scores` too for `ece`, and `n`, `mean`, `sd` for `brier`.
+        level: two-sided confidence level.
+
+    Returns:
+        Value, low, high; all None where a group has no such number.
+    """
+    groups = statistics["groups"]
+    if len(groups) == 1:
+        return _one(groups[0], statistics, level)
+    pairs = list(combinations(range(len(groups)), 2))
+    if not pairs:
+        return None, None, None
+    adjusted = 1 - (1 - level) / len(pairs)
+    found = [_one(group, statistics, adjusted) for group in groups]
+    known = [(v, lo, hi) for v, lo, hi in found if v is not None and lo is not None and hi is not None]
+    if len(known) < len(found):
+        return None, None, None
+    ordered = [sorted((known[a], known[b]), reverse=True) for a, b in pairs]
+    values = [top[0] - base[0] for top, base in ordered]
+    lows = [top[0] - base[0] - math.hypot(top[0] - top[1], base[2] - base[0]) for top, base in ordered]
+    highs = [top[0] - base[0] + math.hypot(top[2] - top[0], base[0] - base[1]) for top, base in ordered]
+    return max(values), max(0.0, *lows), max(highs)
+
+
+def _one(cells: Mapping[str, Any], statistics: Mapping[str, Any], level: float) -> Estimate:
+    """One group's number with its interval."""
+    metric = statistics["metric"]
+    if metric == "brier":
+        return _mean(cells, level)
+    negatives, positives = (np.asarray(cells[key], dtype=np.int64) for key in ("negatives", "positives"))
+    sizes = int(negatives.sum()), int(positives.sum())
+    if sum(sizes) == 0 or (metric != "ece" and min(sizes) == 0):
+        return None, None, None
+    value = float(_value(metric, negatives, positives, cells.get("scores", ())))
+    drawn, noise = _drawn(cells, metric, statistics["draws"], statistics["seed"])
+    units = sum(sizes) if metric == "ece" else min(sizes)
+    finite = np.isfinite(drawn)
+    low, high = _interval(value, drawn[finite], noise[finite] if len(noise) else noise, level, units)
+    return value, low, high
+
+
+def _interval(value: float, drawn: Doubles, noise: Doubles, level: float, units: int) -> tuple[float, float]:
+    """Percentiles of the draws; from below, for numbers that noise can only push up, the value less noise.
+
+    KS and ECE of any sample lie above 0, so a percentile would never reach down to 0. The sum or maximum of
+    absolute noise bounds by how much, and its quantile is taken off. Where the draws are too few for the
+    level's tails, the normal interval with their spread is joined. Where they do not vary at all, what
+    `units` rows cannot rule out is: a share of 1 - tail^(1 / units).
+    """
+    tail = (1 - level) / 2
+    spread = float(drawn.std()) if len(drawn) else 0.0
+    if spread <= 1e-12:  # noqa: PLR2004 - rounding of equal draws
+        low, high = value - (1 - tail ** (1 / units)), value + (1 - tail ** (1 / units))
+    else:
+        kept = max(tail, _TAIL_DRAWS / len(drawn))
+        low, high = (float(end) for end in np.quantile(drawn, [kept, 1 - kept]))
+        z = NormalDist().inv_cdf(1 - tail) if kept > tail else 0.0
+        low, high = min(low, value - z * spread), max(high, value + z * spread)
+        if len(noise):
+            low = value - max(float(np.quantile(noise, 1 - kept)), float(noise.mean() + z * noise.std()))
+    return max(0.0, min(low, value)), min(1.0, max(high, value))
+
+
+def _mean(cells: Mapping[str, Any], level: float) -> Estimate:
+    """Student's interval of a mean of values in [0, 1], from n, mean and sd."""
+    from scipy.special import stdtrit
+
+    n, mean = float(cells["n"]), float(cells["mean"])
+    if n < 2:  # noqa: PLR2004 - one value has no spread
+        return None, None, None
+    half = float(stdtrit(n - 1, 0.5 + level / 2)) * float(cells["sd"]) / math.sqrt(n)
+    return mean, max(0.0, mean - half), min(1.0, mean + half)
+
+
+def _value(metric: str, negatives: Ints, positives: Ints, scores: Sequence[float]) -> Doubles:
+    if metric == "ece":
+        return ece(negatives, positives, scores)
+    return auc(negatives, positives) if metric == "auc" else ks(negatives, positives)
+
+
+def _divide(top: Any, bottom: Any) -> Doubles:
+    """The quotient as float64, NaN where `bottom` is 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio: Doubles = np.asarray(top, dtype=np.float64) / np.asarray(bottom, dtype=np.float64)
+    return ratio
