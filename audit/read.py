@@ -142,12 +142,22 @@ def _with_target(section: DataSection, predictions: str | None) -> DataSection:
     return section.model_copy(update={"target": predictions})
 
 
+def _assumed(name: str) -> str:
+    return (
+        f"Nobody named the outcome that is good for a person: '{name}', the second of two classes, was "
+        "taken for it. Set [data] favourable if that is wrong."
+    )
+
+
 def _answers(
     raw: Raw, section: DataSection, classes: tuple[str, ...], predictions: str | None, threshold: float
 ) -> _Answers:
     if predictions is None:
         labels, names, notes = label_codes(raw, section, classes)
-        return _Answers(names, favourable_class(section, names), {"labels": labels}, notes)
+        favourable = favourable_class(section, names)
+        if section.favourable is None and favourable is not None and section.sensitive:
+            notes = [*notes, _assumed(names[favourable])]
+        return _Answers(names, favourable, {"labels": labels}, notes)
     if raw.inputs is not None:
         raise LoadError(f"{raw.path} holds arrays; [model] predictions names a column of a table.")
     columns: dict[str, Array] = {}

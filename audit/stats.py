@@ -59,6 +59,7 @@ def clopper_pearson(statistics: Statistics, level: float) -> Estimate:
 
 def newcombe(statistics: Statistics, level: float) -> Estimate:
     """Difference x1/n1 - x0/n0 with Newcombe's hybrid score interval (method 10)."""
+    level = _shared(statistics, level)
     p1, l1, u1 = wilson({"x": statistics["x1"], "n": statistics["n1"]}, level)
     p0, l0, u0 = wilson({"x": statistics["x0"], "n": statistics["n0"]}, level)
     if p1 is None or l1 is None or u1 is None or p0 is None or l0 is None or u0 is None:
@@ -88,6 +89,7 @@ def koopman(statistics: Statistics, level: float) -> Estimate:
 
     Undefined when either n is 0 or nobody in the reference is selected: a ratio to zero is not a number.
     """
+    level = _shared(statistics, level)
     x1, n1, x0, n0 = (float(statistics[k]) for k in ("x1", "n1", "x0", "n0"))
     if n1 == 0 or n0 == 0 or x0 == 0:
         return UNDEFINED
@@ -151,6 +153,7 @@ def odds(statistics: Statistics, level: float) -> Estimate:
 
 def odds_difference(statistics: Statistics, level: float) -> Estimate:
     """Difference x1/y1 - x0/y0 of two such ratios, with the MOVER interval (Zou and Donner, 2008)."""
+    level = _shared(statistics, level)
     v1, l1, u1 = odds({"x": statistics["x1"], "y": statistics["y1"]}, level)
     v0, l0, u0 = odds({"x": statistics["x0"], "y": statistics["y0"]}, level)
     if v1 is None or l1 is None or u1 is None or v0 is None or l0 is None or u0 is None:
@@ -280,6 +283,11 @@ METHODS: dict[str, Callable[[Statistics, float], Estimate]] = {
     "score_bins": score_bins,
     "cramers_v": cramers_v,
 }
+
+
+def _shared(statistics: Statistics, level: float) -> float:
+    """The level of a comparison that the data picked out of `picked_from`, e.g. with the best group."""
+    return bonferroni(level, int(statistics.get("picked_from", 1)))
 
 
 def bonferroni(level: float, comparisons: int) -> float:

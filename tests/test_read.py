@@ -57,7 +57,8 @@ def test_a_sensitive_na_is_its_own_group_counted_and_told(tmp_path):
     race = data.sensitive["race"]
     assert race.groups == ("Black", "White", "unknown")
     assert race.codes.tolist() == [1, 2, 0, 1]
-    assert data.caveats == ("'race' has no value in 1 of 4 rows; they are the group 'unknown'.",)
+    assert data.caveats[-1] == "'race' has no value in 1 of 4 rows; they are the group 'unknown'."
+    assert "Nobody named the outcome that is good for a person: '1'" in data.caveats[0]
     assert describe_data(data)["sensitive"]["race"][-1] == {"group": "unknown", "rows": 1}
 
 
@@ -345,7 +346,7 @@ def test_each_row_stands_for_as_many_people_as_it_counts(tmp_path):
     assert data.decisions.tolist() == [1, 1, 1, 1, 1, 0]
     assert data.favourable == 1
     assert (data.source["people"], data.source["rows_read"], data.source["count"]) == (6, 4, "n")
-    assert data.caveats == ("'sex' has no value in 1 of 6 rows; they are the group 'unknown'.",)
+    assert data.caveats[-1] == "'sex' has no value in 1 of 6 rows; they are the group 'unknown'."
     for array in (data.inputs, data.decisions, data.sensitive["sex"].codes):
         assert not array.flags.writeable
 

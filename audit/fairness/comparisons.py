@@ -22,11 +22,16 @@ LARGEST = {
 
 @dataclass(frozen=True)
 class Pair:
-    """A group and the one it is compared with; no `base`, with the reason, when there is none."""
+    """A group and the one it is compared with; no `base`, with the reason, when there is none.
+
+    `picked_from` counts the comparisons that this one was picked from by the data: of G groups the best
+    could have been any, so the G - 1 comparisons with it stand for all G (G - 1) / 2 pairs.
+    """
 
     group: int
     base: int | None
     reason: str = ""
+    picked_from: int = 1
 
 
 def named(item: Cells, reference: str | Sequence[str]) -> list[int]:
@@ -55,13 +60,15 @@ def pairs(item: Cells, reference: str | Sequence[str]) -> list[Pair]:
     if reference == "all":
         both = ((min(p, key=lambda g: _rank(item, g)), p) for p in combinations(compared, 2))
         return [*small, *(Pair(low, p[0] if low == p[1] else p[1]) for low, p in both)]
-    return [*small, *_against(item, _base(item, compared, reference))]
+    base = _base(item, compared, reference)
+    by_data = reference != "largest" and base not in ([] if reference == "best" else named(item, reference))
+    return [*small, *_against(item, base, (len(compared) + 1) // 2 if by_data else 1)]
 
 
-def _against(item: Cells, base: int) -> list[Pair]:
+def _against(item: Cells, base: int, picked_from: int) -> list[Pair]:
     compared = item.compared()
     if base in compared:
-        return [Pair(g, base) for g in compared if g != base]
+        return [Pair(g, base, picked_from=picked_from) for g in compared if g != base]
     few = f"the reference group {item.label(base)} has {item.size(base)} rows, fewer than {item.floor}"
     return [Pair(g, None, few) for g in compared]
 
@@ -96,6 +103,8 @@ def _compared(item: Cells, pair: Pair, name: str, method: str, statistics: Mappi
               reason: str) -> Measure:  # fmt: skip
     """The measure of a pair that can be compared."""
     base = item.label(pair.base) if pair.base is not None else ""
+    if pair.picked_from > 1:
+        statistics = {**statistics, "picked_from": pair.picked_from}
     ratio = name.endswith("_ratio")
     return measure(
         name,

@@ -99,13 +99,9 @@ def coded(column: "pd.Series[Any]") -> tuple[Ints, list[str]]:
 def _factors(column: "pd.Series[Any]") -> tuple[Ints, Iterable[Any]]:
     import pandas as pd
 
-    if pd.api.types.is_numeric_dtype(column.dtype) or isinstance(column.dtype, pd.CategoricalDtype):
-        codes, values = pd.factorize(column)
-        return codes.astype(np.int64), values
-    index: dict[Any, int] = {}
-    pairs = zip(column.tolist(), column.isna().tolist(), strict=True)
-    found = [-1 if empty else index.setdefault(cell, len(index)) for cell, empty in pairs]
-    return np.array(found, dtype=np.int64), index
+    plain = pd.api.types.is_numeric_dtype(column.dtype) or isinstance(column.dtype, pd.CategoricalDtype)
+    codes, values = pd.factorize(column if plain else column.to_numpy(dtype=object))
+    return codes.astype(np.int64), values
 
 
 def numbers(column: "pd.Series[Any]") -> Doubles:

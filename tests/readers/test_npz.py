@@ -21,7 +21,7 @@ def test_arrays_labels_and_sensitive_arrays_are_read(tmp_path):
     assert data.labels.tolist() == [1, 0, 1]
     assert data.sensitive["sex"].groups == ("f", "m", "unknown")
     assert [feature.name for feature in data.features] == ["x0", "x1"]
-    assert "1 of 3 rows" in data.caveats[0]
+    assert "1 of 3 rows" in data.caveats[-1]
 
 
 def test_names_of_the_columns_are_used_and_selected(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from audit.check import check
-from audit.errors import ConfigError, NotApplicable, nearest
+from audit.errors import ConfigError, NotApplicable, NotEvaluable, nearest
 from audit.evidence import Evidence, Figure, Table
 
 if TYPE_CHECKING:
@@ -112,6 +112,12 @@ def groups(
         raise NotApplicable("the data names no sensitive feature; list them under [data] sensitive")
     if depth < 1:
         raise ConfigError(f"the setting 'depth' is {depth}; it must be at least 1")
+    undecided = int((~predictions.finite).sum())
+    if undecided:
+        raise NotEvaluable(
+            f"{undecided} of {len(data)} rows have scores that are not finite numbers, so the model decides "
+            "nothing about them; a rate by group would count them as decided"
+        )
     found = outcomes(data, predictions.predicted, classes)
     cells = count(data, found, depth, floor)
     strata = count_strata(data, found, cells, control)
@@ -123,7 +129,7 @@ def groups(
         measures=[*(m for measures in per_grouping for m in measures), *within],
         tables=[*_tables(cells, strata, reference), _comparisons(cells, reference, per_grouping)],
         figures=[_figure(items[0]) for items in cells] if found.favourable else [],
-        caveats=[*_reading_caveats(predictions, found), *_caveats(data, cells, strata, reference, found)],
+        caveats=[*_reading_caveats(found), *_caveats(data, cells, strata, reference, found)],
     )
 
 
@@ -215,14 +221,8 @@ def _figure(item: Cells) -> Figure:
     )
 
 
-def _reading_caveats(predictions: Predictions, found: Outcomes) -> Iterator[str]:
+def _reading_caveats(found: Outcomes) -> Iterator[str]:
     """What the rows themselves leave open."""
-    broken = int((~predictions.finite).sum())
-    if broken:
-        yield (
-            f"{broken} of {len(found.predicted)} rows have a score that is not a finite number; "
-            "the decision counted for them is not to be relied on."
-        )
     if not found.labelled:
         yield "The true outcomes are not known: only decisions are compared, right and wrong are not."
     if not found.favourable:

@@ -296,10 +296,13 @@ def _no_ratio(table: _Tabled, key: tuple[str, ...], reason: str) -> Measure:
 
 def _ratio(table: _Tabled, key: tuple[str, ...], best: tuple[str, ...]) -> Measure:
     item, top = table.categories[key], table.categories[best]
+    counts = {"x1": item.chosen, "n1": item.people, "x0": top.chosen, "n0": top.people}
+    # Any category could have been the best one: its comparisons stand for those of all pairs.
+    rated = sum(not other.excluded for other in table.categories.values())
     return measure(
         "impact_ratio",
         "koopman",
-        {"x1": item.chosen, "n1": item.people, "x0": top.chosen, "n0": top.people},
+        {**counts, "picked_from": max(1, (rated + 1) // 2)},
         n=item.people,
         group=table.group(key),
         settings={"table": table.name, "reference": ", ".join(best)},

@@ -103,7 +103,7 @@ def _shares(data: Dataset, feature: Sensitive, stated: Mapping[str, float]) -> I
 
 def _base_rates(data: Dataset, feature: Sensitive) -> Iterator[Measure]:
     """Share of the favourable outcome among the labels of each group that occurs."""
-    if data.favourable is None:
+    if data.favourable is None or not data.labelled:
         return
     for code, group in enumerate(feature.groups):
         labels = data.labels[feature.codes == code]
@@ -116,12 +116,14 @@ def _table(data: Dataset, feature: Sensitive, stated: Mapping[str, float]) -> Ta
     rows: list[list[Cell]] = []
     for group in dict.fromkeys([*feature.groups, *stated]):
         members = feature.codes == (feature.groups.index(group) if group in feature.groups else -1)
-        by_class = [int((data.labels[members] == c).sum()) for c in range(len(data.classes))]
+        counted = range(len(data.classes)) if data.labelled else ()
+        by_class = [int((data.labels[members] == c).sum()) for c in counted]
         rows.append([group, int(members.sum()), stated.get(group), *by_class])
+    named = data.classes if data.labelled else ()
     return Table(
         name=f"representation: {feature.name}",
         title=f"Rows by {feature.name} and label",
-        columns=["group", "rows", "stated share of the population", *(f"label {c}" for c in data.classes)],
+        columns=["group", "rows", "stated share of the population", *(f"label {c}" for c in named)],
         rows=rows,
         note="Shares are of the rows whose group is known.",
     )
@@ -144,5 +146,7 @@ def _caveats(data: Dataset, population: Population) -> Iterator[str]:
         absent = [group for group, rows in _counts(feature, stated).items() if not rows and stated.get(group)]
         if absent:
             yield f"By {name}, {', '.join(absent)} belong to the stated population and have no row."
-    if data.favourable is None:
+    if not data.labelled:
+        yield "The data hold no true outcomes ([data] target), so there are no base rates."
+    elif data.favourable is None:
         yield "No outcome is named as favourable ([data] favourable), so there are no base rates."

@@ -36,7 +36,7 @@ def accuracy(data: Dataset, predictions: Predictions) -> Evidence:
 
     Sources: Wilson, 1927 (intervals of a share); Zou and Donner, 2008 (interval of the mean over classes).
     """
-    names = _class_names(data, predictions.scores.shape[1])
+    names = _class_names(data, predictions)
     classes = [_share(predictions, data.labels == index, {"class": name}) for index, name in enumerate(names)]
     groups = [
         _share(predictions, feature.codes == code, {feature.name: group})
@@ -52,8 +52,9 @@ def accuracy(data: Dataset, predictions: Predictions) -> Evidence:
     )
 
 
-def _class_names(data: Dataset, outputs: int) -> list[str]:
-    """A name for each output; outputs beyond the names the data give are called by their number."""
+def _class_names(data: Dataset, predictions: Predictions) -> list[str]:
+    """A name for each class that occurs or is known; those without a name are called by their number."""
+    outputs = max(len(data.classes), int(predictions.predicted.max()) + 1, int(data.labels.max()) + 1)
     return [data.classes[i] if i < len(data.classes) else f"output {i}" for i in range(outputs)]
 
 

@@ -31,6 +31,10 @@ def answers(odds):
     return SimpleNamespace(scores=scores, finite=np.isfinite(scores).all(axis=1))
 
 
+def unlabelled(data):
+    return Dataset(**{name: value for name, value in vars(data).items() if name != "labels"})
+
+
 def run(data, odds, **settings):
     return calibration.measure(data, answers(odds), 5, **calibration.settings({"draws": 300, **settings}))
 
@@ -169,3 +173,9 @@ def test_the_other_class_may_be_the_favourable_one():
 def test_it_is_not_applicable_without_groups_or_an_outcome(data, words):
     with pytest.raises(NotApplicable, match=words):
         run(data, [0, 1])
+
+
+def test_it_is_not_applicable_without_true_outcomes():
+    labels, odds, group = population(100)
+    with pytest.raises(NotApplicable, match="no true outcomes"):
+        run(unlabelled(dataset(labels, g=group)), odds)

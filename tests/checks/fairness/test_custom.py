@@ -34,6 +34,10 @@ def answers(score):
     )
 
 
+def unlabelled(data):
+    return Dataset(**{name: value for name, value in vars(data).items() if name != "labels"})
+
+
 def run(data, score, **settings):
     return custom.measure(data, answers(score), 5, **custom.settings({"draws": 50, **settings}))
 
@@ -188,3 +192,9 @@ def test_a_remedy_that_cannot_be_computed_says_why():
     labels = np.where(group == "B", 0, labels)
     rows = run(dataset(labels, g=group), score, metric="accuracy_score", remedy=True).tables[0].rows
     assert all(row[2] is None and row[-1] for row in rows[1:])
+
+
+def test_it_is_not_applicable_without_true_outcomes():
+    labels, score, group = population(100)
+    with pytest.raises(NotApplicable, match="no true outcomes"):
+        run(unlabelled(dataset(labels, g=group)), score, metric="f1_score")

@@ -22,11 +22,12 @@ from sklearn.metrics import accuracy_score
 
 from audit.checks.fairness.groups import groups
 from audit.dataset import Dataset, Sensitive
-from audit.errors import ConfigError, NotApplicable
+from audit.errors import ConfigError, NotApplicable, NotEvaluable
 from audit.evidence import Table
 from audit.fairness.cells import Cells, read_cells
 from audit.fairness.controls import Strata, stratified
 from audit.fairness.derive import METRICS, derive
+from audit.policy import Limit, Verdict, judge_measures
 from audit.stats import interval_at
 
 
@@ -450,13 +451,28 @@ def test_decisions_without_outcomes_are_compared_as_decisions_alone():
     assert [asdict(m) for m in again] == kept
 
 
-def test_scores_that_are_no_numbers_are_counted_and_said():
+def test_scores_that_are_no_numbers_decide_nothing():
     data, predicted = complete()
     finite = np.ones(len(predicted), bool)
     finite[:7] = False
-    said = groups.measure(data, SimpleNamespace(predicted=predicted, finite=finite), **groups.settings({}))
-    assert any("7 of 1500 rows have a score that is not a finite number" in text for text in said.caveats)
-    assert not any("finite number" in text for text in run(data, predicted).caveats)
+    with pytest.raises(NotEvaluable, match="7 of 1500 rows have scores that are not finite"):
+        groups.measure(data, SimpleNamespace(predicted=predicted, finite=finite), **groups.settings({}))
+
+
+def test_a_reference_picked_by_the_data_is_paid_for():
+    """Ten equal groups, limit 1: the best of them is best by chance, and no group may FAIL for it."""
+    random = np.random.default_rng(6)
+    limit = Limit(check="c", measure="selection_rate_ratio", at_least=1.0)
+    wrong = 0
+    for _ in range(200):
+        x = random.binomial(200, 0.4, size=10)
+        cells = [(int(n), 200 - int(n)) for n in x]
+        predicted = np.concatenate([[1] * a + [0] * b for a, b in cells])
+        data = dataset([0, 1] * 1000, g=np.repeat([f"g{i}" for i in range(10)], 200).tolist())
+        evidence = run(data, predicted, depth=1, metrics=["selection_rate_ratio"])
+        verdicts = judge_measures(evidence.measures, [limit], 0.95)
+        wrong += any(j.verdict is Verdict.FAIL for j in verdicts)
+    assert wrong <= 0.05 * 200
 
 
 def test_the_table_is_counted_once_for_all_metrics(monkeypatch):

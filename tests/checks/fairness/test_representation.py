@@ -21,6 +21,10 @@ def dataset(values, labels=None, favourable=1):
     )  # fmt: skip
 
 
+def unlabelled(data):
+    return Dataset(**{name: value for name, value in vars(data).items() if name != "labels"})
+
+
 def run(data, **settings):
     return representation.measure(data, **representation.settings(settings))
 
@@ -114,3 +118,11 @@ def test_it_is_not_applicable_without_groups():
     )
     with pytest.raises(NotApplicable, match="names no sensitive feature"):
         run(data)
+
+
+def test_without_true_outcomes_there_are_shares_and_no_base_rates():
+    evidence = run(unlabelled(dataset(PEOPLE)), population=HALVES)
+    assert only(evidence, "share", {"sex": "Male"}).value == 60 / 90
+    assert not [m for m in evidence.measures if m.name == "base_rate"]
+    assert evidence.tables[0].rows[0] == ["Female", 30, 0.5]
+    assert any("no true outcomes" in caveat for caveat in evidence.caveats)
