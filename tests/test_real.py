@@ -78,6 +78,53 @@ def test_adult_every_pillar_was_measured_and_women_fail_four_fifths(adult):
     assert 0.83 < value(record, "performance.accuracy", "accuracy") < 0.87
 
 
+def test_adult_small_intersections_never_pass_by_accident(adult):
+    record = read_record(adult / "run")
+    (fairness,) = [f for f in record.findings if f.check == "fairness.groups"]
+    sizes = {
+        tuple(sorted(m.group.items())): m.n for m in fairness.measures if m.name == "selection_rate_ratio"
+    }
+    both = [j for j in fairness.verdicts if set(j.group) == {"sex", "race"}]
+    assert len(both) >= 9
+    assert "NOT_EVALUABLE" not in {j.verdict.value for j in both if j.value is not None}
+    for judgement in both:
+        size = sizes[tuple(sorted(judgement.group.items()))]
+        if size < 200 and judgement.verdict.value == "PASS":
+            assert judgement.low >= 0.8
+        if size < 60:
+            assert judgement.verdict.value in {"INCONCLUSIVE", "NOT_EVALUABLE", "FAIL"}
+    assert any(j.verdict.value == "INCONCLUSIVE" and j.needed_n > sizes[tuple(sorted(j.group.items()))]
+               for j in both)  # fmt: skip
+
+
+def test_adult_differences_equal_fairlearn(adult, shared_data):
+    import skops.io
+    import torch
+    from fairlearn.metrics import demographic_parity_difference, equalized_odds_difference
+
+    record = read_record(adult / "run")
+    table = pd.read_csv(shared_data / "adult" / "adult.csv", keep_default_na=False)
+    test = table[table["split"] == "test"]
+    rows = skops.io.load(adult / "encoder.skops", trusted=[]).transform(test)
+    network = torch.export.load(adult / "model.pt2").module()
+    with torch.no_grad():
+        predicted = network(torch.tensor(rows, dtype=torch.float32)).argmax(dim=1).numpy()
+    actual = (test["income"] == ">50K").to_numpy(int)
+    oracles = {
+        "demographic_parity_difference": demographic_parity_difference,
+        "equalized_odds_difference": equalized_odds_difference,
+    }
+    (fairness,) = [f for f in record.findings if f.check == "fairness.groups"]
+    for name, oracle in oracles.items():
+        for feature in ("sex", "race"):
+            (found,) = [
+                m for m in fairness.measures if m.name == name and m.settings.get("feature") == feature
+            ]
+            expected = oracle(actual, predicted, sensitive_features=test[feature])
+            assert found.value == pytest.approx(expected, abs=1e-12)
+            assert found.low <= found.value <= found.high
+
+
 CIFAR = """
 [model]
 path = "{data}/cifar10/resnet20.th"
