@@ -70,6 +70,8 @@ class Dataset:
         features: what each input column means; empty for images.
         sensitive: sensitive features by name.
         controls: features that a comparison may be held constant at, by name.
+        missing: [N] whether the value of a feature was missing before it was encoded, by feature name; only
+            features of which some value was.
         decisions: [N] class index that the data state as the decision; None where a model decides.
         scores: [N] probability of the favourable class that the data state, in [0, 1]; None where they
             state none.
@@ -86,6 +88,7 @@ class Dataset:
     features: tuple[Feature, ...] = ()
     sensitive: Mapping[str, Sensitive] = field(default_factory=dict)
     controls: Mapping[str, Sensitive] = field(default_factory=dict)
+    missing: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
     decisions: Ints | None = None
     scores: Doubles | None = None
     fingerprint: str = ""

@@ -18,7 +18,18 @@ from audit.evidence import Scalar
 from audit.features import Encoded, described, numeric_inputs
 from audit.labels import favourable_class, label_codes, read_decisions
 from audit.pixels import as_images
-from audit.readers.raw import Array, Mask, Raw, as_number, as_text, cell_at, coded, digest, numbers
+from audit.readers.raw import (
+    Array,
+    Mask,
+    Raw,
+    as_number,
+    as_text,
+    cell_at,
+    coded,
+    digest,
+    missing_rows,
+    numbers,
+)
 from audit.registry import installed_functions
 
 InputRange = tuple[float, float] | None
@@ -113,10 +124,22 @@ def _features(
         "inputs": _frozen(encoded.inputs if again is None else encoded.inputs[again]),
         "modality": modality,
         "features": encoded.features,
+        "missing": _missing(raw, encoded, section, again),
         "sensitive": {name: _spread(groups_of(raw, name, section), again) for name in section.sensitive},
         "controls": {
             name: _spread(groups_of(raw, name, section, "control"), again) for name in section.control
         },
+    }
+
+
+def _missing(raw: Raw, encoded: Encoded, section: DataSection, again: Ints | None) -> dict[str, Mask]:
+    """Where a feature had no value before an encoder filled it or made a category of it."""
+    columns = [item.name for item in encoded.features if item.name in raw.table.columns]
+    found = {name: missing_rows(raw.table[name], section.missing) for name in columns}
+    return {
+        name: _frozen(absent if again is None else absent[again])
+        for name, absent in found.items()
+        if absent.any()
     }
 
 

@@ -78,6 +78,19 @@ def test_adult_every_pillar_was_measured_and_women_fail_four_fifths(adult):
     assert 0.83 < value(record, "performance.accuracy", "accuracy") < 0.87
 
 
+def test_adult_missing_occupations_are_counted_by_sex(adult, shared_data):
+    table = pd.read_csv(shared_data / "adult" / "adult.csv", keep_default_na=False)
+    test = table[table["split"] == "test"]
+    (finding,) = [f for f in read_record(adult / "run").findings if f.check == "fairness.representation"]
+    for sex, rows in test.groupby("sex"):
+        (found,) = [
+            m for m in finding.measures
+            if m.name == "missing_rate" and dict(m.group) == {"sex": sex}
+            and m.settings["feature"] == "occupation"
+        ]  # fmt: skip
+        assert (found.statistics["x"], found.n) == ((rows["occupation"] == "?").sum(), len(rows))
+
+
 def test_adult_small_intersections_never_pass_by_accident(adult):
     record = read_record(adult / "run")
     (fairness,) = [f for f in record.findings if f.check == "fairness.groups"]

@@ -31,7 +31,10 @@ def representation(data: Dataset, *, population: Population = {}) -> Evidence:  
     may have had little to learn from. The audit's data need not be the training data, so this says nothing
     about how the model was trained unless the two were drawn alike. The stated shares are taken as exact;
     whether that population is the right one to compare with is for a person to say. A base rate is a fact
-    about past decisions: it may carry past injustice. Source: Regulation (EU) 2024/1689, Article 10(3).
+    about past decisions: it may carry past injustice. `missing_rate` is the share of a group's rows in which
+    a feature had no value before it was encoded: whoever is asked less is known less.
+
+    Source: Regulation (EU) 2024/1689, Article 10(3).
 
     Settings: `population` (for each sensitive feature the share of each group, in [0, 1]; for example
     `{ sex = { Female = 0.5, Male = 0.5 } }`).
@@ -45,6 +48,7 @@ def representation(data: Dataset, *, population: Population = {}) -> Evidence:  
     for name, feature in data.sensitive.items():
         measures += _shares(data, feature, population.get(name, {}))
         measures += _base_rates(data, feature)
+        measures += _missing(data, feature)
     return Evidence(
         measures=measures,
         tables=tuple(_table(data, item, population.get(item.name, {})) for item in data.sensitive.values()),
@@ -110,6 +114,21 @@ def _base_rates(data: Dataset, feature: Sensitive) -> Iterator[Measure]:
         if len(labels):
             favourable = int((labels == data.favourable).sum())
             yield proportion("base_rate", favourable, len(labels), group={feature.name: group})
+
+
+def _missing(data: Dataset, feature: Sensitive) -> Iterator[Measure]:
+    """Share of the rows of each group in which a feature had no value."""
+    for name, absent in data.missing.items():
+        for code, group in enumerate(feature.groups):
+            members = feature.codes == code
+            yield proportion(
+                "missing_rate",
+                int((absent & members).sum()),
+                int(members.sum()),
+                group={feature.name: group},
+                settings={"feature": name},
+                better="lower",
+            )
 
 
 def _table(data: Dataset, feature: Sensitive, stated: Mapping[str, float]) -> Table:

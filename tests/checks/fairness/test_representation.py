@@ -126,3 +126,12 @@ def test_without_true_outcomes_there_are_shares_and_no_base_rates():
     assert not [m for m in evidence.measures if m.name == "base_rate"]
     assert evidence.tables[0].rows[0] == ["Female", 30, 0.5]
     assert any("no true outcomes" in caveat for caveat in evidence.caveats)
+
+
+def test_what_is_missing_is_counted_by_group():
+    data = dataset(["a", "a", "a", "b", "b"])
+    absent = np.array([True, False, False, True, True])
+    evidence = run(Dataset(**{**vars(data), "missing": {"income": absent}}))
+    found = {m.group["sex"]: m for m in evidence.measures if m.name == "missing_rate"}
+    assert {group: (m.statistics["x"], m.n) for group, m in found.items()} == {"a": (1, 3), "b": (2, 2)}
+    assert {m.settings["feature"] for m in found.values()} == {"income"}
