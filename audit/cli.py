@@ -18,7 +18,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
-    help="Audit a saved neural network: interpretability, fairness and robustness, judged and documented.",
+    help="Audit a saved neural network: interpretability, fairness and robustness, judged and documented. "
+    "`--debug`, anywhere, shows where an error came from.",
 )
 
 # typer carries click inside or beside itself, by version; its public BadParameter leads to the class.

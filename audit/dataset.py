@@ -75,6 +75,8 @@ class Dataset:
         decisions: [N] class index that the data state as the decision; None where a model decides.
         scores: [N] probability of the favourable class that the data state, in [0, 1]; None where they
             state none.
+        targets: [N] true values of a regression, in the user's unit; None for a classification. Where they
+            are there, `classes` is empty and there are no labels.
         fingerprint: sha256 over inputs, labels, groups and feature descriptions.
         source: what was read and how (file, reader, rows kept and left out), for the record.
         caveats: sentences a reader must know, e.g. how many unknown categories were encoded as none.
@@ -91,6 +93,7 @@ class Dataset:
     missing: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
     decisions: Ints | None = None
     scores: Doubles | None = None
+    targets: Doubles | None = None
     fingerprint: str = ""
     source: Mapping[str, Any] = field(default_factory=dict)
     caveats: Sequence[str] = ()

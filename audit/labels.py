@@ -9,7 +9,7 @@ import numpy as np
 from audit.config import DataSection
 from audit.dataset import Doubles, Ints
 from audit.errors import LoadError, nearest
-from audit.readers.raw import Mask, Raw, as_number, cell_at, coded
+from audit.readers.raw import Mask, Raw, as_number, cell_at, coded, numbers
 
 _MOST_INDEXED_CLASSES = 1_000
 _MOST_DECISIONS = 50
@@ -68,6 +68,26 @@ def label_codes(
         else [f"The model names no classes, so its outputs are taken to be {listed}."]
     )
     return np.array(found, dtype=np.int64)[codes], names, notes
+
+
+def target_values(raw: Raw, section: DataSection) -> Doubles:
+    """[N] true value of each row of a regression, as it stands.
+
+    Raises:
+        LoadError: a value is missing or is not a finite number, or `[data]` speaks of classes.
+    """
+    for key in ("favourable", "label_map"):
+        if getattr(section, key):
+            raise LoadError(f"[data] {key} speaks of classes, and the task is regression; leave it out.")
+    column = raw.column(raw.target, "[data] target")
+    codes, texts = coded(column)
+    absent = [text.strip() in section.missing for text in texts]
+    complaint = "is missing; fill it or leave the row out"
+    _refuse(raw, raw.target, np.array([*absent, True])[codes], complaint, "target")
+    values = numbers(column)
+    complaint = "is not a finite number, as a regression needs"
+    _refuse(raw, raw.target, ~np.isfinite(values), complaint, "target")
+    return values
 
 
 def _refuse(raw: Raw, column: str, rows: Mask, complaint: str, what: str = "label") -> None:

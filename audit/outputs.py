@@ -1,4 +1,4 @@
-"""What kind of output a classifier puts out: told from its values, or declared and checked against them."""
+"""What kind of output a model puts out: told from its values, or declared and checked against them."""
 
 from collections.abc import Callable
 
@@ -26,15 +26,23 @@ def output_kind(model: Model, inputs: Tensor, outputs: Tensor, declared: str) ->
 
     Raises:
         LoadError: what was declared contradicts the values, the number of outputs is not that of the
-            classes, or the kind cannot be told.
+            classes (of a regression: not one), or the kind cannot be told.
     """
     if model.task == "regression":
+        _refuse_no_value(outputs)
         return "values", ()
     kind, said = _detected(model, inputs, outputs) if declared == "auto" else _declared(outputs, declared)
     if outputs.isinf().any() and kind != "log_probabilities":
         raise LoadError(f"the model puts out infinity where {_words(kind)} are finite; check its weights.")
     _refuse_other_count(model, outputs, kind)
     return kind, said
+
+
+def _refuse_no_value(outputs: Tensor) -> None:
+    if _columns(outputs) != 1:
+        raise LoadError(f"{_count_seen(outputs)}, and a regression is audited on one; give it one output.")
+    if outputs.isinf().any():
+        raise LoadError("the model puts out infinity where values are finite; check its weights.")
 
 
 def _detected(model: Model, inputs: Tensor, outputs: Tensor) -> tuple[OutputKind, Said]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from audit.encode import encoded_inputs
 from audit.errors import LoadError, nearest
 from audit.evidence import Scalar
 from audit.features import Encoded, described, numeric_inputs
-from audit.labels import favourable_class, label_codes, read_decisions
+from audit.labels import favourable_class, label_codes, read_decisions, target_values
 from audit.pixels import as_images
 from audit.readers.raw import (
     Array,
@@ -56,6 +56,7 @@ def load_data(
     input_range: InputRange = None,
     predictions: str | None = None,
     threshold: float = 0.5,
+    task: Literal["classification", "regression"] = "classification",
 ) -> Dataset:
     """Read the inputs, labels and sensitive features that `[data]` describes.
 
@@ -67,6 +68,7 @@ def load_data(
         predictions: the column of decisions or scores that stands for the model. With it the table need
             hold no labels and no inputs.
         threshold: the score from which on a row is decided for the favourable class.
+        task: for `regression` the target is read as numbers, and there are no classes.
 
     Raises:
         LoadError: a file cannot be read, or a value in it is missing, unknown or out of range; the sentence
@@ -77,7 +79,10 @@ def load_data(
     reader, whole = read_raw(_with_target(section, predictions))
     kept = _matching(whole, section)
     matched = _rows(whole, kept)
-    answers = _answers(matched, section, classes, predictions, threshold)
+    if task == "regression":
+        answers = _Answers((), None, {"targets": target_values(matched, section)})
+    else:
+        answers = _answers(matched, section, classes, predictions, threshold)
     persons = repeated_rows(matched, section.count)
     chosen = persons[_sampled(len(persons), section.rows)]
     source = _source(section, reader, whole, kept, len(persons), len(chosen))
@@ -150,7 +155,7 @@ def _spread(item: Sensitive, again: Ints | None) -> Sensitive:
 
 @dataclass(frozen=True)
 class _Answers:
-    """Classes, and the columns of labels, decisions and scores that the table holds; each is [N]."""
+    """Classes, and the columns of labels, targets, decisions and scores of the table; each is [N]."""
 
     classes: tuple[str, ...]
     favourable: int | None
@@ -251,7 +256,7 @@ def describe_data(data: Dataset) -> dict[str, Any]:
     Returns:
         The source (file, sha256, reader, rows read, left out and matched), `rows` audited, `fingerprint`,
         `modality`, `shape` of a row, `classes` with their rows (None where the outcomes are not known),
-        `sensitive` and `controls` groups with theirs, `favourable`, `features` and `caveats`.
+        for a regression `targets` (n, mean, min, max), `sensitive` and `controls` groups with theirs, `favourable`, `features` and `caveats`.
     """
     rows: list[int | None] = [None] * len(data.classes)
     if data.labelled:
@@ -263,12 +268,21 @@ def describe_data(data: Dataset) -> dict[str, Any]:
         "modality": data.modality,
         "shape": list(data.inputs.shape[1:]),
         "classes": [{"name": n, "rows": count} for n, count in zip(data.classes, rows, strict=True)],
+        **_target_facts(data),
         "favourable": None if data.favourable is None else data.classes[data.favourable],
         "features": [_feature_facts(feature) for feature in data.features],
         "sensitive": {name: _group_facts(item) for name, item in data.sensitive.items()},
         "controls": {name: _group_facts(item) for name, item in data.controls.items()},
         "caveats": list(data.caveats),
     }
+
+
+def _target_facts(data: Dataset) -> dict[str, Any]:
+    values = data.targets
+    if values is None or not len(values):
+        return {}
+    low, high = float(values.min()), float(values.max())
+    return {"targets": {"n": len(values), "mean": float(values.mean()), "min": low, "max": high}}
 
 
 def _feature_facts(feature: Feature) -> dict[str, Any]:
@@ -289,7 +303,7 @@ def _group_facts(item: Sensitive) -> list[dict[str, Any]]:
 
 
 def fingerprint(data: Dataset) -> str:
-    """sha256 over inputs, labels, stated decisions, classes, groups, controls and feature descriptions."""
+    """sha256 over inputs, labels or targets, stated decisions, classes, groups, controls and feature descriptions."""
     whole = hashlib.sha256()
     whole.update(repr((data.modality, data.classes, data.favourable, data.features)).encode())
     whole.update(repr([(name, item.groups) for name, item in sorted(data.sensitive.items())]).encode())
@@ -297,7 +311,7 @@ def fingerprint(data: Dataset) -> str:
     for name, item in sorted(data.controls.items()):
         whole.update(repr(("control", name, item.groups)).encode())
         codes.append(item.codes)
-    stated = [array for array in (data.decisions, data.scores) if array is not None]
+    stated = [array for array in (data.decisions, data.scores, data.targets) if array is not None]
     labels = [data.labels] if data.labelled else []
     arrays: list[Array] = [data.inputs, *labels, *codes, *stated]
     for array in arrays:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from audit.check import Check
 from audit.environment import describe_environment, tool
@@ -135,12 +135,19 @@ def load_model(path: str | Path, **section: Any) -> "Model":
     return load(_section(ModelSection, path, section), Path.cwd())
 
 
-def load_data(path: str | Path, *, classes: Sequence[str] = (), **section: Any) -> "Dataset":
+def load_data(
+    path: str | Path,
+    *,
+    classes: Sequence[str] = (),
+    task: Literal["classification", "regression"] = "classification",
+    **section: Any,
+) -> "Dataset":
     """Load data; keywords are the keys of `[data]` in audit.toml. Paths start here.
 
     Args:
         path: the data file.
         classes: class names in the order of the model's outputs; read from the labels when empty.
+        task: that of the model; for `regression` the target is read as numbers.
         section: the other keys, and `input_range` of the model for images.
 
     Raises:
@@ -152,7 +159,7 @@ def load_data(path: str | Path, *, classes: Sequence[str] = (), **section: Any) 
 
     input_range = section.pop("input_range", None)
     described = _section(DataSection, path, section)
-    return load(described, Path.cwd(), classes=tuple(classes), input_range=input_range)
+    return load(described, Path.cwd(), classes=tuple(classes), input_range=input_range, task=task)
 
 
 def _section(noun: Any, path: str | Path, values: Mapping[str, Any]) -> Any:

@@ -5,7 +5,7 @@ needs torch. An undefined value (0/0) is None, never a number.
 
 Sources: Wilson (1927); Newcombe (1998), method 10, for differences of proportions; Koopman (1984) for
 ratios of proportions; Zou and Donner (2008) for means of proportions; Clopper and Pearson (1934);
-Student (1908) for means.
+Student (1908) for means; Welch (1947) for differences of means.
 """
 
 import math
@@ -176,6 +176,44 @@ def student_t(statistics: Statistics, level: float) -> Estimate:
     return mean, mean - half, mean + half
 
 
+def root_student_t(statistics: Statistics, level: float) -> Estimate:
+    """Square root of a mean (root mean squared error): the interval of the mean, square-rooted.
+
+    The statistics are those of `student_t` on the squares; a lower end below 0 becomes 0.
+    """
+    value, low, high = student_t(statistics, level)
+    if value is None:
+        return UNDEFINED
+    if low is None or high is None:
+        return math.sqrt(value), None, None
+    return math.sqrt(value), math.sqrt(max(0.0, low)), math.sqrt(high)
+
+
+def welch(statistics: Statistics, level: float) -> Estimate:
+    """Difference mean1 - mean0 of two groups whose variances may differ. No interval for one row in either.
+
+    Degrees of freedom: Welch (1947) and Satterthwaite (1946).
+    """
+    from scipy.special import stdtrit
+
+    n1, mean1, sd1, n0, mean0, sd0 = (
+        float(statistics[key]) for key in ("n1", "mean1", "sd1", "n0", "mean0", "sd0")
+    )
+    if n1 == 0 or n0 == 0:
+        return UNDEFINED
+    difference = mean1 - mean0
+    if n1 < 2 or n0 < 2:  # noqa: PLR2004 - one value has no spread
+        return difference, None, None
+    part1, part0 = sd1 * sd1 / n1, sd0 * sd0 / n0
+    variance = part1 + part0
+    if variance == 0:
+        return difference, difference, difference
+    share1, share0 = part1 / variance, part0 / variance
+    freedom = 1 / (share1 * share1 / (n1 - 1) + share0 * share0 / (n0 - 1))
+    half = float(stdtrit(freedom, 0.5 + level / 2)) * math.sqrt(variance)
+    return difference, difference - half, difference + half
+
+
 def largest_difference(statistics: Statistics, level: float) -> Estimate:
     """Largest difference between the proportions x[i]/n[i], with simultaneous pairwise intervals.
 
@@ -273,6 +311,8 @@ METHODS: dict[str, Callable[[Statistics, float], Estimate]] = {
     "odds": odds,
     "odds_difference": odds_difference,
     "student_t": student_t,
+    "root_student_t": root_student_t,
+    "welch": welch,
     "largest_difference": largest_difference,
     "larger_of_two": larger_of_two,
     "mean_of_proportions": mean_of_proportions,

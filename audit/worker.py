@@ -96,6 +96,7 @@ def load_both(config: Config) -> tuple[Any, Any]:
         input_range=config.model.input_range,
         predictions=config.model.predictions,
         threshold=config.model.threshold,
+        task=config.model.task,
     )
     if config.model.predictions is not None:
         return no_model(config.model.predictions, data), data

@@ -145,9 +145,9 @@ def ll144(
 
     Gives the numbers that a bias audit of an automated employment decision tool must state (Local Law 144
     of 2021; 6 RCNY 5-300 to 5-304): for sex, for race or ethnicity, and for both together, in three
-    tables. The *selection rate* of a category is the share of its people who were given the favourable
-    decision. The *scoring rate* is the share of its people whose score is above the median score of the
-    full sample. The *impact ratio* is the rate of a category divided by that of the most selected (or
+    tables. The selection rate of a category is the share of its people who were given the favourable
+    decision. The scoring rate is the share of its people whose score is above the median score of the
+    full sample. The impact ratio is the rate of a category divided by that of the most selected (or
     highest scoring) category of the same table. Each table has a best category of its own. Rates are not
     rounded before they are divided.
 
