@@ -47,17 +47,20 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         _complain("interrupted.")
         code = EXIT_CANNOT_SAY_YES
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = EXIT_OK
     except (Exception, SystemExit) as error:
         if debug:
             raise
-        _complain(
-            f"a fault of this tool or of a plugin: {type(error).__name__}: {error}; --debug shows where."
-        )
-        code = EXIT_CANNOT_SAY_YES
+        code = _unforeseen(error)
     sys.exit(code or EXIT_OK)
+
+
+def _unforeseen(error: BaseException) -> int:
+    """The exit code of what nobody expected; a reader such as `head` that has seen enough is no fault."""
+    if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return EXIT_OK
+    _complain(f"a fault of this tool or of a plugin: {type(error).__name__}: {error}; --debug shows where.")
+    return EXIT_CANNOT_SAY_YES
 
 
 def _complain(sentence: str) -> None:
