@@ -255,8 +255,9 @@ def describe_data(data: Dataset) -> dict[str, Any]:
 
     Returns:
         The source (file, sha256, reader, rows read, left out and matched), `rows` audited, `fingerprint`,
-        `modality`, `shape` of a row, `classes` with their rows (None where the outcomes are not known),
-        for a regression `targets` (n, mean, min, max), `sensitive` and `controls` groups with theirs, `favourable`, `features` and `caveats`.
+        `modality`, `shape` of a row, `classes` with their rows (None where the outcomes are not known), for
+        a regression `targets` (n, mean, min, max), `sensitive` and `controls` groups with theirs,
+        `favourable`, `features` and `caveats`.
     """
     rows: list[int | None] = [None] * len(data.classes)
     if data.labelled:
@@ -303,7 +304,7 @@ def _group_facts(item: Sensitive) -> list[dict[str, Any]]:
 
 
 def fingerprint(data: Dataset) -> str:
-    """sha256 over inputs, labels or targets, stated decisions, classes, groups, controls and feature descriptions."""
+    """sha256 over inputs, labels, targets, stated decisions, classes, groups, controls and features."""
     whole = hashlib.sha256()
     whole.update(repr((data.modality, data.classes, data.favourable, data.features)).encode())
     whole.update(repr([(name, item.groups) for name, item in sorted(data.sensitive.items())]).encode())

@@ -1,9 +1,11 @@
 """Attributions of many rows as evidence: the global table, measures, and what to draw. Numpy only."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from audit.dataset import Dataset, Floats
 from audit.errors import NotEvaluable
@@ -12,6 +14,7 @@ from audit.explain.attribution import Attribution, Doubles
 from audit.explain.features import TINY, cell_names, grid_cells, sum_by_owner
 from audit.stats import DEFAULT_LEVEL, mean, student_t
 
+AtLeastOne = Annotated[int, Field(ge=1)]
 LEADING = 20
 DRAWN = 10
 NAMED = 3

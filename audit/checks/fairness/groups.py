@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
 
 from audit.check import check
 from audit.errors import ConfigError, NotApplicable, NotEvaluable, nearest
@@ -63,9 +65,9 @@ def groups(
     data: Dataset,
     predictions: Predictions,
     *,
-    depth: int = 2,
+    depth: Annotated[int, Field(ge=1)] = 2,
     reference: str | list[str] = "best",
-    floor: int = 10,
+    floor: Annotated[int, Field(ge=1)] = 10,
     metrics: tuple[Metric, ...] = (),
     classes: tuple[str, ...] = (),
     control: tuple[str, ...] = (),
@@ -110,8 +112,6 @@ def groups(
 
     if not data.sensitive:
         raise NotApplicable("the data names no sensitive feature; list them under [data] sensitive")
-    if depth < 1:
-        raise ConfigError(f"the setting 'depth' is {depth}; it must be at least 1")
     undecided = int((~predictions.finite).sum())
     if undecided:
         raise NotEvaluable(

@@ -48,9 +48,9 @@ def regression(model: Model, data: Dataset, *, depth: int = 2, floor: int = 10, 
     are too narrow for small groups with a few very large errors.
 
     `mean_error_difference` and `mean_absolute_error_difference` compare each group with the largest one,
-    with Welch's interval (1947), which does not take both groups to be equally spread. They are group
-    comparisons of the mean residual and of the accuracy of a regression, as in Agarwal, Dudik and Wu (2019).
-    A table counts the errors of each group over `bins` bins that hold about equally many of all rows.
+    with Welch's interval (1947), which does not take both groups to be equally spread. The average
+    loss of each group is what bounded group loss speaks of (Agarwal, Dudik and Wu, 2019). A table counts the
+    errors of each group over `bins` bins that hold about equally many of all rows.
 
     People whose group is not known form a group called `unknown`: it is counted and shown, and never
     compared. A group below the floor of rows is shown and not compared. A group of one row has no interval.
@@ -158,9 +158,9 @@ def _not_compared(item: Grouping, name: str, group: int, own: Statistics, reason
 
 
 def _edges(errors: Doubles, bins: int) -> Doubles:
-    """Inner edges of bins with about equally many rows, rounded to what the table prints; equal ones are one."""
+    """Inner edges of bins with about equally many rows, rounded as the table prints them."""
     quantiles = np.quantile(errors, np.arange(1, bins) / bins)
-    return np.unique([float(f"{value:.4g}") for value in quantiles])
+    return np.unique([float(f"{value:.4g}") for value in quantiles]) + 0.0
 
 
 def _table(item: Grouping, places: Ints, edges: Doubles) -> Table:

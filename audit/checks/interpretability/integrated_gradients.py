@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from audit.check import check
 from audit.evidence import Evidence, Table
-from audit.explain.summary import evidence, require_explanation
+from audit.explain.summary import AtLeastOne, evidence, require_explanation
 from audit.stats import mean, proportion
 
 if TYPE_CHECKING:
@@ -26,15 +27,15 @@ def integrated_gradients(
     data: Dataset,
     attributions: Attributions,
     *,
-    rows: int | None = None,
+    rows: AtLeastOne | None = None,
     output: Literal["log_odds", "probability"] = "log_odds",
     target: Literal["predicted", "favourable"] = "predicted",
     baseline: Literal["auto", "mean", "zero", "lowest"] = "auto",
     rule: Literal["gauss_legendre", "midpoint"] = "gauss_legendre",
-    steps: int = 32,
-    max_steps: int = 512,
-    bound: float = 0.05,
-    examples: int = 4,
+    steps: AtLeastOne = 32,
+    max_steps: AtLeastOne = 512,
+    bound: Annotated[float, Field(gt=0)] = 0.05,
+    examples: Annotated[int, Field(ge=0, le=16)] = 4,
 ) -> Evidence:
     """Integrated gradients: what each input contributed, compared with a baseline.
 

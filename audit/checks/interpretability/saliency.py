@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from audit.check import check
 from audit.evidence import Evidence
-from audit.explain.summary import evidence, require_explanation
+from audit.explain.summary import AtLeastOne, evidence, require_explanation
 from audit.stats import proportion
 
 if TYPE_CHECKING:
@@ -28,11 +29,11 @@ def saliency(
     data: Dataset,
     attributions: Attributions,
     *,
-    rows: int | None = None,
+    rows: AtLeastOne | None = None,
     output: Literal["log_odds", "probability"] = "log_odds",
     target: Literal["predicted", "favourable"] = "predicted",
     per: Literal["deviation", "unit"] = "deviation",
-    examples: int = 4,
+    examples: Annotated[int, Field(ge=0, le=16)] = 4,
 ) -> Evidence:
     """Saliency: to which inputs is the decision most sensitive.
 

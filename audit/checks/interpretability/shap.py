@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from audit.check import check
 from audit.evidence import Evidence, Measure
-from audit.explain.summary import evidence, require_explanation
+from audit.explain.summary import AtLeastOne, evidence, require_explanation
 from audit.stats import mean
 
 if TYPE_CHECKING:
@@ -24,13 +25,13 @@ def shap(
     data: Dataset,
     attributions: Attributions,
     *,
-    rows: int | None = None,
+    rows: AtLeastOne | None = None,
     output: Literal["log_odds", "probability"] = "log_odds",
     target: Literal["predicted", "favourable"] = "predicted",
-    samples: int | None = None,
-    background: int | None = None,
-    grid: int = 4,
-    examples: int = 4,
+    samples: AtLeastOne | None = None,
+    background: AtLeastOne | None = None,
+    grid: AtLeastOne = 4,
+    examples: Annotated[int, Field(ge=0, le=16)] = 4,
 ) -> Evidence:
     """SHAP: each feature's share of the decision, compared with other rows.
 

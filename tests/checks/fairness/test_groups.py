@@ -368,7 +368,7 @@ def test_only_the_metrics_that_are_named_are_measured():
         ({"reference": "bset"}, "names no group; the nearest is 'best'"),
         ({"control": ["siet"]}, "the nearest is 'site'"),
         ({"classes": ["yess"]}, "the nearest is 'yes'"),
-        ({"depth": 0}, "'depth' is 0; it must be at least 1"),
+        ({"depth": 0}, "'depth' = 0 is wrong"),
     ],
 )
 def test_a_wrong_setting_is_named(settings, words):
