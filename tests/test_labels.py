@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from audit.config import DataSection
 from audit.errors import LoadError
-from audit.labels import read_decisions
+from audit.labels import read_decisions, target_values
 from audit.readers.raw import Raw, numbered
 
 
@@ -80,3 +81,37 @@ def test_what_is_no_prediction_is_named_with_its_row(cells, classes, words):
 def test_a_favourable_class_that_is_none_is_named():
     with pytest.raises(LoadError, match="favourable = 'yess' is not a class"):
         decisions(["yes", "no"], ("no", "yes"), favourable="yess")
+
+
+def targets(cells, **fields):
+    raw = Raw(path=Path("d.csv"), table=numbered(pd.DataFrame({"p": cells})), target="p")
+    return target_values(raw, DataSection(path=Path("d.csv"), **fields))
+
+
+@pytest.mark.parametrize("cells", [["1.5", " -2", "1e3"], [1.5, -2, 1000], np.array([1.5, -2, 1e3])])
+def test_targets_are_the_numbers_that_stand_there(cells):
+    found = targets(cells)
+    assert found.dtype == np.float64
+    assert found.tolist() == [1.5, -2, 1000]
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        (["1", "?", "2"], r"d.csv: column 'p', row 2: target '\?' is missing; .* \(1 of 3 rows\)"),
+        (["1", None], "row 2: target .* is missing"),
+        ([1.0, np.nan], "row 2: target .* is missing"),
+        (["-9", "1"], "row 1: target '-9' is missing"),
+        (["1", "dear"], "row 2: target 'dear' is not a finite number"),
+        (["1", "inf"], "row 2: target 'inf' is not a finite number"),
+    ],
+)
+def test_a_target_that_is_no_number_is_named_with_its_row(cells, words):
+    with pytest.raises(LoadError, match=words):
+        targets(cells, missing=("", "?", "-9"))
+
+
+@pytest.mark.parametrize("fields", [{"favourable": "1"}, {"label_map": {"1": "yes"}}])
+def test_a_regression_has_no_classes_to_speak_of(fields):
+    with pytest.raises(LoadError, match=f"{next(iter(fields))} speaks of classes"):
+        targets(["1", "2"], **fields)

@@ -66,6 +66,15 @@ def test_labels_as_floats_may_be_declared():
 
 def test_a_regression_puts_out_values():
     assert asked(nn.Identity(), outputs=1, task="regression") == ("values", ())
+    flat = asked(lambda z: z.squeeze(1), outputs=1, classes=("a", "b", "c"), task="regression")
+    assert flat == ("values", ())
+
+
+def test_a_regression_puts_out_one_finite_number_a_row():
+    with pytest.raises(LoadError, match="puts out 4 numbers a row, and a regression is audited on one"):
+        asked(nn.Identity(), task="regression")
+    with pytest.raises(LoadError, match="infinity"):
+        asked(lambda z: z - torch.inf, outputs=1, task="regression")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from audit.config import DataSection
-from audit.errors import LoadError
+from audit.errors import LoadError, NotApplicable
 from audit.read import describe_data, fingerprint, load_data, reader_of
 
 PEOPLE = """\
@@ -474,3 +474,47 @@ def test_arrays_hold_no_column_of_predictions(tmp_path):
     section = npz_file(tmp_path, inputs=np.zeros((2, 3)), score=np.array([0, 1]))
     with pytest.raises(LoadError, match="names a column of a table"):
         load_data(section, tmp_path, predictions="score")
+
+
+PRICES = "a,sex,price,n\n1,F,10.5,1\n2,M,-3,2\n3,F,0,1\n"
+
+
+def load_prices(folder, text=PRICES, **fields):
+    path = csv_file(folder, text).name
+    section = DataSection(path=path, target="price", sensitive=("sex",), **fields)
+    return load_data(section, folder, task="regression")
+
+
+def test_a_regression_has_targets_and_neither_classes_nor_labels(tmp_path):
+    data = load_prices(tmp_path, inputs=("a",))
+    assert data.targets.tolist() == [10.5, -3, 0]
+    assert data.inputs.tolist() == [[1], [2], [3]]
+    assert (data.classes, data.favourable, data.labelled) == ((), None, False)
+    with pytest.raises(NotApplicable):
+        _ = data.labels
+    with pytest.raises(ValueError, match="read-only"):
+        data.targets[0] = 1
+    facts = describe_data(data)
+    assert facts["targets"] == {"n": 3, "mean": 2.5, "min": -3.0, "max": 10.5}
+    assert facts["classes"] == []
+    json.dumps(facts)
+
+
+def test_targets_follow_counted_and_sampled_rows_and_are_no_input(tmp_path):
+    data = load_prices(tmp_path, count="n")
+    assert data.targets.tolist() == [10.5, -3, -3, 0]
+    assert [feature.name for feature in data.features] == ["a"]
+    kept = load_prices(tmp_path, where={"sex": "F"}, rows=1, inputs=("a",))
+    assert kept.targets.tolist() == [{1: 10.5, 3: 0}[int(kept.inputs[0, 0])]]
+
+
+def test_the_fingerprint_changes_with_a_target(tmp_path):
+    before = load_prices(tmp_path).fingerprint
+    assert load_prices(tmp_path).fingerprint == before
+    assert load_prices(tmp_path, PRICES.replace("10.5", "10.6")).fingerprint != before
+
+
+def test_a_classification_says_nothing_of_targets(tmp_path):
+    data = load(tmp_path, inputs=("age", "hours"))
+    assert data.targets is None
+    assert "targets" not in describe_data(data)

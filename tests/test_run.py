@@ -85,6 +85,20 @@ def test_a_saved_model_and_a_file_are_loaded_by_keyword(tmp_path, monkeypatch):
         audit.load_model("model.pt2", devise="cpu")
 
 
+def test_a_regression_is_audited_from_its_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    network = nn.Sequential(nn.Linear(1, 1)).eval()
+    shapes = ({0: torch.export.Dim("rows")},)
+    torch.export.save(torch.export.export(network, (torch.zeros(2, 1),), dynamic_shapes=shapes), "model.pt2")
+    (tmp_path / "data.csv").write_text("a,sex,price\n1,F,2\n2,M,3\n3,F,5\n4,M,4\n")
+    data = audit.load_data("data.csv", task="regression", target="price", inputs=["a"], sensitive=["sex"])
+    model = audit.load_model("model.pt2", task="regression")
+    record = audit.audit(model, data, checks=["fairness.regression", "fairness.groups"])
+    assert [finding.status for finding in record.findings] == ["measured", "not_applicable"]
+    assert record.model["task"] == "regression"
+    assert record.data["targets"]["mean"] == 3.5
+
+
 def test_every_public_name_is_there():
     for name in audit.__all__:
         assert getattr(audit, name) is not None

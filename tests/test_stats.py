@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import brentq, minimize_scalar
-from scipy.stats import binomtest, chi2, ttest_1samp
+from scipy.stats import binomtest, chi2, ttest_1samp, ttest_ind_from_stats
 
 from audit import stats
 from audit.evidence import Measure
@@ -181,3 +181,35 @@ def test_a_tiny_table_gets_the_exact_interval():
     assert stats.proportion("p", 2, 2).method == "clopper_pearson"
     assert stats.proportion("p", 2, 2).low == pytest.approx(0.025**0.5)
     assert stats.proportion("p", 5, 10).method == "wilson"
+
+
+@given(
+    st.tuples(st.integers(2, 500), st.floats(-9, 9), st.floats(0.01, 9)),
+    st.tuples(st.integers(2, 500), st.floats(-9, 9), st.floats(0.01, 9)),
+    st.sampled_from([0.8, 0.95, 0.999]),
+)
+def test_welch_tells_two_means_apart_exactly_where_scipy_does(first, second, level):
+    """Its limit is the difference at which the p-value of scipy's test is what the level leaves."""
+    (n1, mean1, sd1), (n0, mean0, sd0) = first, second
+    statistics = {"n1": n1, "mean1": mean1, "sd1": sd1, "n0": n0, "mean0": mean0, "sd0": sd0}
+    value, low, high = stats.welch(statistics, level)
+    assert value == pytest.approx(mean1 - mean0)
+    for limit in (low, high):
+        told = ttest_ind_from_stats(mean1 - limit, sd1, n1, mean0, sd0, n0, equal_var=False)
+        assert told.pvalue == pytest.approx(1 - level, rel=1e-6)
+
+
+def test_welch_of_too_few_rows_or_no_spread():
+    one = {"n1": 1, "mean1": 3.0, "sd1": 0.0, "n0": 9, "mean0": 1.0, "sd0": 1.0}
+    assert stats.welch(one, 0.95) == (2, None, None)
+    assert stats.welch({**one, "n1": 0}, 0.95) == stats.UNDEFINED
+    assert stats.welch({**one, "n1": 5, "sd0": 0.0}, 0.95) == (2, 2, 2)
+
+
+def test_the_root_of_a_mean_has_the_roots_of_its_limits():
+    squares = {"n": 4, "mean": 9.0, "sd": 2.0}
+    _, low, high = stats.student_t(squares, 0.95)
+    assert stats.root_student_t(squares, 0.95) == (3, math.sqrt(low), math.sqrt(high))
+    assert stats.root_student_t({"n": 2, "mean": 4.0, "sd": 90.0}, 0.95)[1] == 0
+    assert stats.root_student_t({"n": 1, "mean": 4.0, "sd": 0.0}, 0.95) == (2, None, None)
+    assert stats.root_student_t({"n": 0, "mean": 0.0, "sd": 0.0}, 0.95) == stats.UNDEFINED

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+from pydantic import Field
 
 from audit.check import check
-from audit.errors import ConfigError, NotApplicable, NotEvaluable
+from audit.errors import NotApplicable, NotEvaluable
 from audit.evidence import Evidence, Measure, Table
 from audit.groups import count_table, groupings
 from audit.stats import measure
@@ -33,7 +34,14 @@ _COMPARED = ("mean_error", "mean_absolute_error")
 
 
 @check("fairness.regression", tasks={"regression"})
-def regression(model: Model, data: Dataset, *, depth: int = 2, floor: int = 10, bins: int = 10) -> Evidence:
+def regression(
+    model: Model,
+    data: Dataset,
+    *,
+    depth: Annotated[int, Field(ge=1)] = 2,
+    floor: Annotated[int, Field(ge=1)] = 10,
+    bins: Annotated[int, Field(ge=2)] = 10,
+) -> Evidence:
     """Errors of predicted values by group.
 
     Answers whether a model that predicts a number (a price, a dose, a risk in money) is further off, or off
@@ -58,7 +66,6 @@ def regression(model: Model, data: Dataset, *, depth: int = 2, floor: int = 10, 
     A difference does not say why the model is off, nor whether a prediction above the true value is good or
     bad for the person. True values that were themselves recorded with a bias hide a bias of the model.
     """
-    _refuse_settings(depth, bins)
     if not data.sensitive:
         raise NotApplicable("the data names no sensitive feature; list them under [data] sensitive")
     errors = _errors(model, data)
@@ -70,12 +77,6 @@ def regression(model: Model, data: Dataset, *, depth: int = 2, floor: int = 10, 
         tables=[_table(grouping, places, edges) for grouping in found],
         caveats=[text for grouping in found for text in _unknown(grouping)],
     )
-
-
-def _refuse_settings(depth: int, bins: int) -> None:
-    for name, value, least in (("depth", depth, 1), ("bins", bins, 2)):
-        if value < least:
-            raise ConfigError(f"the setting '{name}' is {value}; it must be at least {least}")
 
 
 def _errors(model: Model, data: Dataset) -> Doubles:
