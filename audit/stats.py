@@ -23,6 +23,7 @@ UNDEFINED: Estimate = (None, None, None)
 DEFAULT_LEVEL = 0.95
 _BISECTIONS = 80
 _EXACT_BELOW = 10
+_ROUNDING = 1e-12
 
 
 def normal_quantile(level: float) -> float:
@@ -58,14 +59,25 @@ def clopper_pearson(statistics: Statistics, level: float) -> Estimate:
 
 
 def newcombe(statistics: Statistics, level: float) -> Estimate:
-    """Difference x1/n1 - x0/n0 with Newcombe's hybrid score interval (method 10)."""
+    """Difference x1/n1 - x0/n0 with Newcombe's hybrid score interval (method 10).
+
+    Below ten rows in either group the hybrid is made of exact limits instead: the score interval of a
+    handful of rows covers less than it says.
+    """
     level = _shared(statistics, level)
-    p1, l1, u1 = wilson({"x": statistics["x1"], "n": statistics["n1"]}, level)
-    p0, l0, u0 = wilson({"x": statistics["x0"], "n": statistics["n0"]}, level)
+    p1, l1, u1, p0, l0, u0 = _two(statistics, level)
     if p1 is None or l1 is None or u1 is None or p0 is None or l0 is None or u0 is None:
         return UNDEFINED
     d = p1 - p0
     return d, d - math.hypot(p1 - l1, u0 - p0), d + math.hypot(u1 - p1, p0 - l0)
+
+
+def _two(statistics: Statistics, level: float) -> tuple[float | None, ...]:
+    """Both proportions with their limits: exact ones where either group has fewer than ten rows."""
+    tiny = min(float(statistics["n1"]), float(statistics["n0"])) < _EXACT_BELOW
+    one = clopper_pearson if tiny else wilson
+    first = one({"x": statistics["x1"], "n": statistics["n1"]}, level)
+    return (*first, *one({"x": statistics["x0"], "n": statistics["n0"]}, level))
 
 
 def difference_of_many(statistics: Statistics, level: float) -> Estimate:
@@ -88,6 +100,7 @@ def koopman(statistics: Statistics, level: float) -> Estimate:
     """Ratio (x1/n1)/(x0/n0) with Koopman's chi-square (score) interval.
 
     Undefined when either n is 0 or nobody in the reference is selected: a ratio to zero is not a number.
+    Below ten rows in either group it is widened to what exact limits of both proportions allow.
     """
     level = _shared(statistics, level)
     x1, n1, x0, n0 = (float(statistics[k]) for k in ("x1", "n1", "x0", "n0"))
@@ -96,7 +109,19 @@ def koopman(statistics: Statistics, level: float) -> Estimate:
     ratio = (x1 / n1) / (x0 / n0)
     limit = normal_quantile(level) ** 2
     low = 0.0 if x1 == 0 else _score_root(x1, n1, x0, n0, ratio, limit, upper=False)
-    return ratio, low, _score_root(x1, n1, x0, n0, ratio, limit, upper=True)
+    high = _score_root(x1, n1, x0, n0, ratio, limit, upper=True)
+    if min(n1, n0) >= _EXACT_BELOW:
+        return ratio, low, high
+    exact_low, exact_high = _exact_ratio(statistics, level)
+    return ratio, min(low, exact_low), max(high, exact_high)
+
+
+def _exact_ratio(statistics: Statistics, level: float) -> tuple[float, float]:
+    """The least and greatest ratio of exact limits that each hold with half the error."""
+    each = bonferroni(level, 2)
+    _, l1, u1 = clopper_pearson({"x": statistics["x1"], "n": statistics["n1"]}, each)
+    _, l0, u0 = clopper_pearson({"x": statistics["x0"], "n": statistics["n0"]}, each)
+    return float(l1 or 0.0) / float(u0 or 1.0), float(u1 or 1.0) / float(l0 or _ROUNDING)
 
 
 def _score_root(
@@ -120,17 +145,16 @@ def _score_root(
 
 
 def _koopman_chi_square(phi: float, x1: float, n1: float, x0: float, n0: float) -> float:
-    """Score statistic of p1/p0 = phi, at the restricted maximum-likelihood p1."""
-    a = n1 + n0
+    """Score statistic of p1/p0 = phi at the restricted maximum-likelihood p1, in the form that keeps p0 <= 1."""
     b = phi * (n1 + x0) + x1 + n0
-    c = phi * (x1 + x0)
-    p1 = (b - math.sqrt(max(0.0, b * b - 4 * a * c))) / (2 * a)
-    p0 = p1 / phi
+    root = math.sqrt(max(0.0, b * b - 4 * (n1 + n0) * phi * (x1 + x0)))
+    p0 = min(1.0, 2 * (x1 + x0) / (b + root))
+    p1 = min(1.0, phi * p0)
     total = 0.0
     for x, n, p in ((x1, n1, p1), (x0, n0, p0)):
         variance = n * p * (1 - p)
         gap = x - n * p
-        if variance > 0:
+        if variance > _ROUNDING * n:
             total += gap * gap / variance
         elif abs(gap) > 1e-9 * max(1.0, n):
             return math.inf

@@ -213,3 +213,20 @@ def test_the_root_of_a_mean_has_the_roots_of_its_limits():
     assert stats.root_student_t({"n": 2, "mean": 4.0, "sd": 90.0}, 0.95)[1] == 0
     assert stats.root_student_t({"n": 1, "mean": 4.0, "sd": 0.0}, 0.95) == (2, None, None)
     assert stats.root_student_t({"n": 0, "mean": 0.0, "sd": 0.0}, 0.95) == stats.UNDEFINED
+
+
+@pytest.mark.parametrize(("n1", "n0"), [(40, 150), (10, 10), (9, 5), (1, 1)])
+def test_nobody_against_everybody_is_a_wide_ratio(n1, n0):
+    """0 of 40 against 150 of 150: the upper end is .0876, as 0/40 against 149/150 gives .088."""
+    value, low, high = stats.koopman({"x1": 0, "n1": n1, "x0": n0, "n0": n0}, 0.95)
+    assert (value, low) == (0.0, 0.0)
+    assert high > 1.5 / (n1 + 2)
+    if (n1, n0) == (40, 150):
+        assert high == pytest.approx(0.0876, abs=5e-4)
+
+
+def test_one_row_proves_no_difference():
+    """One positive in a group of many rows: its true positive rate is known to nobody."""
+    for x in (0, 1):
+        _, low, high = stats.newcombe({"x1": x, "n1": 1, "x0": 500, "n0": 5000}, 0.95)
+        assert low < 0 < high

@@ -68,3 +68,29 @@ def test_the_intervals_hold_the_truth_as_often_as_they_say(method):
         _, low, high = method({"x1": x1, "n1": n1, "x0": x0, "n0": n0}, 0.95)
         held += low <= truth <= high
     assert 0.925 < held / 600 < 0.975
+
+
+def test_a_stratum_of_two_people_proves_nothing():
+    counts = strata((1, 1, 1, 1))
+    value, low, high = mantel_haenszel_ratio(counts, 0.95)
+    assert value == 1.0
+    assert low < 0.5
+    assert high > 2
+    value, low, high = mantel_haenszel_difference(counts, 0.95)
+    assert value == 0.0
+    assert low < -0.5 < 0.5 < high
+
+
+def test_nobody_of_thousands_has_an_interval_that_can_fail():
+    value, low, high = mantel_haenszel_ratio(strata((0, 5000, 2500, 5000)), 0.95)
+    assert (value, low) == (0.0, 0.0)
+    assert 0 < high < 0.01
+
+
+def test_a_reference_picked_by_the_data_widens_the_interval():
+    counts = strata((30, 100, 50, 120))
+    for method in (mantel_haenszel_ratio, mantel_haenszel_difference):
+        alone, paid = method(counts, 0.95), method({**counts, "picked_from": 7}, 0.95)
+        assert paid[1] < alone[1]
+        assert paid[2] > alone[2]
+        assert paid == method(counts, 1 - 0.05 / 7)

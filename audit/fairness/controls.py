@@ -66,11 +66,13 @@ def _stratified(item: Strata, pair: Pair, name: str) -> Measure:
     if pair.base is None:
         return Measure(name=name, value=None, settings=settings, reason=pair.reason, **fields)
     settings["reference"] = item.cells.label(pair.base)
-    statistics = item.statistics(pair.group, pair.base)
+    statistics: dict[str, Any] = dict(item.statistics(pair.group, pair.base))
     both = any(n1 and n0 for n1, n0 in zip(statistics["n1"], statistics["n0"], strict=True))
     reason = "no stratum holds rows of both groups"
     if both:
         reason = "nobody in the reference group was selected in a stratum that holds both groups"
+    if pair.picked_from > 1:
+        statistics["picked_from"] = pair.picked_from
     return measure(name, _METHODS[name], statistics, settings=settings, reason=reason, **fields)
 
 

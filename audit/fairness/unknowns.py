@@ -5,7 +5,7 @@ there is no sampling error in them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from audit.evidence import Better, Measure
 from audit.fairness.cells import Cells
@@ -108,4 +108,6 @@ def _bound(item: Cells, name: str, value: float | None) -> Measure:
         return Measure(
             name=name, value=None, n=rows, settings=settings, unit=unit, better=better, reason=reason
         )
-    return measure(name, "exact", {"value": value}, n=rows, settings=settings, unit=unit, better=better)
+    counted = "it bounds what the unknown rows can do to these rows and carries no sampling error"
+    bound = measure(name, "exact", {"value": value}, n=rows, settings=settings, unit=unit, better=better)
+    return replace(bound, unreliable=counted)

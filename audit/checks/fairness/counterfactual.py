@@ -100,7 +100,7 @@ def _patterns(data: Dataset, attribute: Sensitive) -> tuple[dict[str, Floats], I
     state = np.full(len(data), -1, dtype=np.int64)
     feature = next((item for item in data.features if item.name == attribute.name), None)
     if feature is None or not feature.columns:
-        return {}, state, f"'{attribute.name}' is not an input of the model"
+        return {}, state, f"'{attribute.name}' is not the name of an input feature of the model"
     values, place = np.unique(_columns(data, feature), axis=0, return_inverse=True)
     patterns: dict[str, Floats] = {}
     several = f"'{attribute.name}' is an input with {len(values)} values that do not stand for one group each"

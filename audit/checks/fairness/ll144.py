@@ -177,6 +177,12 @@ def ll144(
                 f"the data name no sensitive feature '{name}'{nearest(name, data.sensitive)}; "
                 f"the setting {key} says which column of [data] sensitive is meant"
             )
+    undecided = int((~predictions.finite).sum())
+    if undecided:
+        raise NotEvaluable(
+            f"{undecided} of {len(data)} rows have scores that are not finite numbers, so nothing was "
+            "decided about them"
+        )
     chosen, median = _chosen(data, predictions, mode, _known(data, (sex, race)), median_of, ties)
     tables = [
         _tabled(data, features, chosen, exclude_below, share_of)

@@ -114,7 +114,7 @@ def test_without_a_favourable_outcome_changes_have_no_direction():
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (dataset(BY_HAND.inputs, ("Female", "Male"), SEX, BINARY[:1]), "'sex' is not an input of the model"),
+        (dataset(BY_HAND.inputs, ("Female", "Male"), SEX, BINARY[:1]), "'sex' is not the name of an input"),
         (
             dataset(
                 [[0, 20], [0, 30], [0, 40]], ("young", "old"), [0, 0, 1],
