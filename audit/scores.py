@@ -199,7 +199,25 @@ def _one(cells: Mapping[str, Any], statistics: Mapping[str, Any], level: float) 
     units = sum(sizes) if metric == "ece" else min(sizes)
     finite = np.isfinite(drawn)
     low, high = _interval(value, drawn[finite], noise[finite] if len(noise) else noise, level, units)
+    if metric == "auc" and 0 < value < 1:
+        least, most = _auc_limits(value, *sizes, level)
+        low, high = min(low, least), max(high, most)
     return value, low, high
+
+
+def _auc_limits(value: float, negatives: int, positives: int, level: float) -> tuple[float, float]:
+    """Limits of an AUC between 0 and 1 on the logit scale, with the variance of Hanley and McNeil (1982).
+
+    Joined to the bootstrap, which draws from a handful of ranks where one class is rare: with 10 positives
+    among 1,000 and a true AUC of .98 its 95 % interval held the truth in 74 of 100 samples.
+    """
+    pairs, a = negatives * positives, value
+    first, second = a / (2 - a), 2 * a * a / (1 + a)
+    spread = a * (1 - a) + (positives - 1) * (first - a * a) + (negatives - 1) * (second - a * a)
+    half = NormalDist().inv_cdf(0.5 + level / 2) * math.sqrt(spread / pairs) / (a * (1 - a))
+    centre = math.log(a / (1 - a))
+    least, most = 1 / (1 + math.exp(half - centre)), 1 / (1 + math.exp(-half - centre))
+    return min(value, least), max(value, most)
 
 
 def _interval(value: float, drawn: Doubles, noise: Doubles, level: float, units: int) -> tuple[float, float]:

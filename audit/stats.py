@@ -145,7 +145,7 @@ def _score_root(
 
 
 def _koopman_chi_square(phi: float, x1: float, n1: float, x0: float, n0: float) -> float:
-    """Score statistic of p1/p0 = phi at the restricted maximum-likelihood p1, in the form that keeps p0 <= 1."""
+    """Score statistic of p1/p0 = phi at the restricted likelihood maximum, in the form that keeps p0 <= 1."""
     b = phi * (n1 + x0) + x1 + n0
     root = math.sqrt(max(0.0, b * b - 4 * (n1 + n0) * phi * (x1 + x0)))
     p0 = min(1.0, 2 * (x1 + x0) / (b + root))

@@ -1,5 +1,7 @@
 """Numbers from score bins against scikit-learn and scipy on the rows themselves."""
 
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -205,3 +207,20 @@ def test_the_record_alone_gives_the_interval_again():
     again = stats.METHODS[item.method](item.statistics, 0.95)
     scores._replicates.cache_clear()
     assert again == (item.value, item.low, item.high) == stats.METHODS["score_bins"](item.statistics, 0.95)
+
+
+def test_the_auc_of_a_rare_class_is_not_surer_than_it_is():
+    """10 positives among 1,000, true AUC .983: the percentile bootstrap alone holds it in 74 of 100."""
+    random = np.random.default_rng(12)
+    shift, held = 3.0, 0
+    truth = NormalDist().cdf(shift / 2**0.5)
+    for seed in range(100):
+        drawn = np.concatenate([random.normal(size=1000), random.normal(shift, size=10)])
+        labels = np.repeat([0, 1], [1000, 10])
+        bins = np.argsort(np.argsort(drawn))
+        negatives, positives = (np.bincount(bins[labels == k], minlength=1010) for k in (0, 1))
+        group = {"negatives": negatives.tolist(), "positives": positives.tolist()}
+        statistics = {"metric": "auc", "groups": [group], "draws": 200, "seed": seed}
+        _, low, high = scores.estimate(statistics, 0.95)
+        held += low <= truth <= high
+    assert held >= 90
