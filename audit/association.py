@@ -8,6 +8,7 @@ import numpy as np
 
 Estimate = tuple[float | None, float | None, float | None]
 _BISECTIONS = 80
+_LEAST_EXPECTED = 5
 
 
 def cramers_v(statistics: Mapping[str, Any], level: float) -> Estimate:
@@ -17,7 +18,9 @@ def cramers_v(statistics: Mapping[str, Any], level: float) -> Estimate:
     statistic less its degrees of freedom, and its interval is inverted from the distribution (Smithson,
     2003, Confidence Intervals). V = sqrt(non-centrality / (n (k - 1))), k the smaller side. For the
     upper end a statistic below its degrees of freedom counts as equal to them: a table closer to
-    independence than chance makes it is no evidence of less association.
+    independence than chance makes it is no evidence of less association. The rarest categories are joined
+    until every expected count is 5 or two categories are left (Cochran, 1954): with fewer the statistic does
+    not have that distribution and finds association where there is none.
 
     Args:
         statistics: `table`, counts by group (rows) and category (columns).
@@ -32,6 +35,7 @@ def cramers_v(statistics: Mapping[str, Any], level: float) -> Estimate:
     table = table[table.sum(axis=1) > 0][:, table.sum(axis=0) > 0]
     if min(table.shape, default=0) < 2:  # noqa: PLR2004 - association needs two of each
         return None, None, None
+    table = _joined(table)
     total = float(table.sum())
     expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / total
     statistic = float(((table - expected) ** 2 / expected).sum())
@@ -42,6 +46,19 @@ def cramers_v(statistics: Mapping[str, Any], level: float) -> Estimate:
     low = _strength(_non_centrality(statistic, freedom, 1 - tail), scale)
     high = _strength(_non_centrality(max(statistic, freedom), freedom, tail), scale)
     return value, min(low, value), max(high, value)
+
+
+def _joined(table: np.ndarray) -> np.ndarray:
+    """The table with its rarest columns added together while an expected count is below 5."""
+    while table.shape[1] > 2:  # noqa: PLR2004 - association needs two of each
+        columns = table.sum(axis=0)
+        if table.sum(axis=1).min() * columns.min() >= _LEAST_EXPECTED * table.sum():
+            break
+        rarest, next_one = np.argsort(columns, kind="stable")[:2]
+        table = table.copy()
+        table[:, next_one] += table[:, rarest]
+        table = np.delete(table, rarest, axis=1)
+    return table
 
 
 def _strength(non_centrality: float, scale: float) -> float:

@@ -71,3 +71,15 @@ def test_chance_level_association_is_0():
 def test_it_is_a_method_of_the_record():
     item = stats.measure("association", "cramers_v", {"table": [[9, 1], [1, 9]]})
     assert (item.value, item.low, item.high) == of([[9, 1], [1, 9]])
+
+
+def test_a_sparse_table_of_independent_columns_shows_no_association():
+    """20 rows in one group, some 60 rare levels: unjoined, one table in twelve looks associated."""
+    random = np.random.default_rng(2)
+    weights = 1 / np.arange(1, 61)
+    found = 0
+    for _ in range(200):
+        levels = random.choice(60, size=2000, p=weights / weights.sum())
+        table = np.stack([np.bincount(levels[:20], minlength=60), np.bincount(levels[20:], minlength=60)])
+        found += cramers_v({"table": table.tolist()}, 0.99)[1] > 0
+    assert found <= 6

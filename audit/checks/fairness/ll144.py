@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+
+from pydantic import Field
 
 from audit.check import check
 from audit.errors import NotApplicable, NotEvaluable, nearest
@@ -136,7 +138,7 @@ def ll144(
     mode: Literal["selection", "scoring"] = "selection",
     sex: str = "sex",
     race: str = "race",
-    exclude_below: float = 0.0,
+    exclude_below: Annotated[float, Field(ge=0, le=0.02)] = 0.0,
     share_of: Whose = "all",
     median_of: Whose = "all",
     ties: Literal["above", "at_or_above"] = "above",

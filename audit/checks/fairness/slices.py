@@ -85,6 +85,8 @@ def slices(
         raise NotEvaluable(f"no slice of the {len(data)} rows has {floor} rows and leaves {floor} others")
     scans = _scans(data, predictions, space, shown=shown, shuffles=shuffles, seed=seed)
     found = [scan for scan in scans if scan.search.slices]
+    if not found:
+        raise NotEvaluable("no slice is worse than the rest: the outcomes and decisions hardly vary")
     return Evidence(
         measures=[item for scan in found for item in (*_measures(scan), _chance(scan))],
         tables=[_table(scan) for scan in found],
