@@ -27,7 +27,7 @@ def commands(page):
 
 
 @pytest.fixture(scope="module")
-def workplace(demo_folder, tmp_path_factory):
+def newcomer(demo_folder, tmp_path_factory):
     """A folder as a newcomer has it: the repository's examples, and the demo made already."""
     folder = tmp_path_factory.mktemp("readme")
     shutil.copytree(ROOT / "examples", folder / "examples", ignore=shutil.ignore_patterns("__pycache__"))
@@ -54,8 +54,8 @@ def as_run_here(command):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_command_of_the_page_does_what_it_says(page, workplace):
-    folder, environment = workplace
+def test_every_command_of_the_page_does_what_it_says(page, newcomer):
+    folder, environment = newcomer
     listed = commands(PAGES[page])
     assert len(listed) >= 4
     for command, code in listed:
@@ -78,8 +78,8 @@ def test_the_two_commands_at_the_top_exist_in_the_makefile():
         assert done.returncode == 0, done.stderr
 
 
-def test_the_check_from_outside_is_in_the_report(workplace):
-    folder, _ = workplace
+def test_the_check_from_outside_is_in_the_report(newcomer):
+    folder, _ = newcomer
     page = folder / "runs" / "sure" / "reports" / "technical-report.html"
     assert "Sure and wrong" in page.read_text()
 
