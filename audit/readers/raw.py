@@ -99,7 +99,8 @@ def coded(column: "pd.Series[Any]") -> tuple[Ints, list[str]]:
 def _factors(column: "pd.Series[Any]") -> tuple[Ints, Iterable[Any]]:
     import pandas as pd
 
-    plain = pd.api.types.is_numeric_dtype(column.dtype) or isinstance(column.dtype, pd.CategoricalDtype)
+    typed = (pd.CategoricalDtype, pd.StringDtype)
+    plain = pd.api.types.is_numeric_dtype(column.dtype) or isinstance(column.dtype, typed)
     codes, values = pd.factorize(column if plain else column.to_numpy(dtype=object))
     return codes.astype(np.int64), values
 
