@@ -96,6 +96,8 @@ def run(
     limited = sorted({limit.check for limit in policy.limits})
     plan = make_plan(config.checks.run, config.checks.settings, limited, checks)
     state = _Run(config, path, folder, notify, checks, plan)
+    if resume:
+        journal.read(folder)  # refuses what is no run before anything is written there
     with _alone(folder), _stoppable():
         _open(state, resume=resume)
         return _audit(state)

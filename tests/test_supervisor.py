@@ -343,6 +343,7 @@ def test_a_resume_of_what_is_no_run_is_one_sentence(project, content):
     done = project.run("--resume")
     assert done.returncode == 3
     assert "a fault of this tool" not in done.stderr
+    assert (project.folder / "run").exists() is (content is not None)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
