@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 DEMO ?= demo
+# Attack libraries that tests and benchmarks compare with; their own pins contradict each other.
+PEERS := torchattacks foolbox eagerpy GitPython gitdb smmap requests urllib3 idna certifi charset-normalizer
 
 .PHONY: demo test test-all lint clean
 
@@ -14,6 +16,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(PIP) install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(PIP) install --quiet --constraint constraints.txt --no-deps $(PEERS)
 	touch $@
 
 demo: $(VENV)/installed

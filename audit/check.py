@@ -1,6 +1,7 @@
 """Check: a named, versioned measurement with typed settings. `@check` builds one and registers nothing.
 
-A check asks for what it needs by parameter name: `model`, `data`, `seed`, and shared products such as
+A check asks for what it needs by parameter name: `model`, `data`, `seed`, `folder` (where relative paths
+in its settings start), `reread` (reads other rows the way `[data]` was read), and shared products such as
 `predictions`. Its keyword-only parameters with annotations are its settings; each needs a default. Its
 docstring is the published text: the first line is the title, the rest the explanation in the report.
 """
@@ -14,7 +15,7 @@ from typing import Any, cast
 from audit.errors import ConfigError
 from audit.evidence import Evidence
 
-GIVEN = frozenset({"model", "data", "seed"})
+GIVEN = frozenset({"model", "data", "seed", "folder", "reread"})
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Check:
         needs: capabilities the model must have: `logits`, `gradients`, `modules`.
         modality: kinds of input it fits, `tabular`, `image`, `series`; empty for all.
         tasks: tasks it fits; empty for all.
+        weighted: whether it counts each row as often as `data.people` says. Any other check is given a row
+            for each person.
     """
 
     name: str
@@ -36,6 +39,7 @@ class Check:
     needs: frozenset[str] = frozenset()
     modality: frozenset[str] = frozenset()
     tasks: frozenset[str] = frozenset()
+    weighted: bool = False
 
     @property
     def title(self) -> str:
@@ -84,6 +88,7 @@ def check(
     needs: frozenset[str] | set[str] = frozenset(),
     modality: frozenset[str] | set[str] = frozenset(),
     tasks: frozenset[str] | set[str] = frozenset({"classification"}),
+    weighted: bool = False,
 ) -> Callable[[Callable[..., Evidence]], Check]:
     """Make a `Check` of the function below. Nothing is registered: an entry point does that.
 
@@ -93,10 +98,12 @@ def check(
         needs: capabilities the model must have.
         modality: kinds of input it fits; empty for all.
         tasks: tasks it fits; empty for all.
+        weighted: it counts each row as often as `data.people` says; otherwise it sees a row for each person.
     """
 
     def build(function: Callable[..., Evidence]) -> Check:
-        return Check(name, version, function, frozenset(needs), frozenset(modality), frozenset(tasks))
+        fits = (frozenset(needs), frozenset(modality), frozenset(tasks))
+        return Check(name, version, function, *fits, weighted)
 
     return build
 

@@ -84,11 +84,43 @@ class FeatureSection(_Section):
     columns: tuple[str, ...] = ()
     range: tuple[float, float] | None = None
     immutable: bool = False
+    direction: Literal["increase", "decrease"] | None = None
+    step: float | None = Field(default=None, gt=0)
+    cost: float | None = Field(default=None, gt=0)
+    dropped: str = ""
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> "FeatureSection":
+        if self.kind == "categorical" and (self.direction or self.step):
+            raise ValueError("direction and step are for numbers, and this feature is categorical")
+        if self.kind != "categorical" and self.dropped:
+            raise ValueError(f"dropped names a category, and this feature is {self.kind}")
+        return self
 
     @model_validator(mode="after")
     def _runs_upwards(self) -> "FeatureSection":
         if self.range is not None and not self.range[0] <= self.range[1]:
             raise ValueError(f"range {list(self.range)} must run from the smallest value to the largest")
+        return self
+
+
+class RelationSection(_Section):
+    """One of `[[data.relations]]`: a sum over features, in the user's units, that holds for every row."""
+
+    terms: dict[str, float] = Field(min_length=1)
+    at_least: float | None = None
+    at_most: float | None = None
+    equals: float | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "RelationSection":
+        if 0 in self.terms.values():
+            raise ValueError("a term with the factor 0 says nothing; leave it out")
+        one_side = self.at_least is None and self.at_most is None
+        if one_side == (self.equals is None):
+            raise ValueError("a relation needs at_least, at_most or both, or else equals")
+        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+            raise ValueError(f"at_least {self.at_least:g} lies above at_most {self.at_most:g}")
         return self
 
 
@@ -102,6 +134,7 @@ class DataSection(_Section):
     control: tuple[str, ...] = ()
     bins: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     count: str | None = None
+    stream: bool = False
     inputs: tuple[str, ...] = ()
     favourable: str | None = None
     encoder: Path | None = None
@@ -112,6 +145,7 @@ class DataSection(_Section):
     layout: Literal["auto", "NCHW", "NHWC"] = "auto"
     rows: int | None = Field(default=None, ge=1)
     features: dict[str, FeatureSection] = Field(default_factory=dict)
+    relations: tuple[RelationSection, ...] = ()
 
     @model_validator(mode="after")
     def _bins_rise(self) -> "DataSection":

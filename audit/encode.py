@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _HARMLESS = ("numpy.dtype",)
 _INFREQUENT = "infrequent"
+_STRAIGHT = 1e-5
 
 
 @dataclass(frozen=True)
@@ -92,10 +93,13 @@ def encoded_inputs(raw: Raw, section: DataSection, path: Path) -> Encoded:
     inputs = _transformed(encoder, frame, raw, path)
     branches = tuple(_branches(encoder, names, inputs.shape[1]))
     features, more = _features(encoder, branches, section, inputs.shape[1])
-    bounded = tuple(_bounded(item, section, raw, encoder, frame, path) for item in features)
+    bounded = (_bounded(item, section, raw, encoder, frame, path) for item in features)
+    measured = _measured(tuple(bounded), branches, encoder, frame)
+    for item in measured:
+        _check_unit(item, section, path)
     return Encoded(
         inputs=inputs,
-        features=bounded,
+        features=measured,
         caveats=(*caveats, *notes, *more),
         facts={"encoder": {"file": path.name, "sha256": digest(path)}, "raw_columns": list(names)},
     )
@@ -223,6 +227,8 @@ def _check_described(section: DataSection, names: tuple[str, ...], path: Path) -
             raise LoadError(f"{place}: '{name}' is not a raw column of {path}{nearest(name, names)}.")
         if told.columns:
             raise LoadError(f"{place}: columns cannot be given beside an encoder; {path.name} tells them.")
+        if told.dropped:
+            raise LoadError(f"{place}: dropped cannot be given beside an encoder; {path.name} tells it.")
 
 
 def _prepared(
@@ -393,9 +399,9 @@ def _refuse_opaque(branch: _Branch, section: DataSection) -> None:
     """What is stated of a column whose outputs are not known cannot be kept, so it is not accepted."""
     for name in branch.columns:
         told = section.features.get(name, FeatureSection())
-        if told.immutable or told.range:
+        if told.immutable or told.range or told.direction or told.step or told.cost:
             raise LoadError(
-                f'[data.features."{name}"]: immutable and range cannot be kept, because the encoder mixes '
+                f'[data.features."{name}"]: what is stated of it cannot be kept, because the encoder mixes '
                 f"'{name}' with other columns; encode it on its own."
             )
 
@@ -404,22 +410,27 @@ def _branch_features(branch: _Branch, kind: str, section: DataSection) -> Iterat
     start = branch.outputs.start if branch.outputs is not None else 0
     for index, name in enumerate(branch.columns):
         told = section.features.get(name)
-        immutable = told is not None and told.immutable
+        stated = _stated(told)
         if kind == "onehot":
             categories = _kept_categories(branch.coder, index)
             columns = tuple(range(start, start + len(categories)))
             start += len(categories)
+            gone = _dropped_category(branch.coder, index)
             yield Feature(
-                name=name, kind="categorical", columns=columns, categories=categories, immutable=immutable
+                name=name, kind="categorical", columns=columns, categories=categories, dropped=gone, **stated
             )
             continue
-        stated = told.kind if told is not None and told.kind != "categorical" else "numeric"
+        plain = told.kind if told is not None and told.kind != "categorical" else "numeric"
         yield Feature(
-            name=name,
-            kind="ordinal" if kind == "ordinal" else stated,
-            columns=(start + index,),
-            immutable=immutable,
+            name=name, kind="ordinal" if kind == "ordinal" else plain, columns=(start + index,), **stated
         )
+
+
+def _stated(told: FeatureSection | None) -> dict[str, Any]:
+    """What is said of how a feature may change, in the user's units."""
+    if told is None:
+        return {}
+    return {key: getattr(told, key) for key in ("immutable", "direction", "step", "cost")}
 
 
 def _joined(first: Feature, second: Feature) -> Feature:
@@ -430,14 +441,25 @@ def _joined(first: Feature, second: Feature) -> Feature:
 def _kept_categories(coder: Any, index: int) -> tuple[str, ...]:
     """Names of the one-hot columns of one raw column: without the dropped one, rare ones as one."""
     known = coder.categories_[index]
-    rare_lists = getattr(coder, "infrequent_categories_", None)
-    rare = set() if rare_lists is None or rare_lists[index] is None else {*map(as_text, rare_lists[index])}
-    drops = getattr(coder, "drop_idx_", None)
-    dropped = None if drops is None or drops[index] is None else as_text(known[drops[index]])
+    rare = _rare_categories(coder, index)
     names = [as_text(value) for value in known if as_text(value) not in rare]
     names += [_INFREQUENT] if rare else []
-    gone = _INFREQUENT if dropped in rare else dropped
+    gone = _dropped_category(coder, index)
     return tuple(name for name in names if name != gone)
+
+
+def _rare_categories(coder: Any, index: int) -> set[str]:
+    lists = getattr(coder, "infrequent_categories_", None)
+    return set() if lists is None or lists[index] is None else {*map(as_text, lists[index])}
+
+
+def _dropped_category(coder: Any, index: int) -> str:
+    """The category of one raw column that no input stands for; empty for none."""
+    drops = getattr(coder, "drop_idx_", None)
+    if drops is None or drops[index] is None:
+        return ""
+    dropped = as_text(coder.categories_[index][drops[index]])
+    return _INFREQUENT if dropped in _rare_categories(coder, index) else dropped
 
 
 def _bounded(
@@ -455,6 +477,97 @@ def _bounded(
     probe[feature.name] = np.array([low, high], dtype=np.float64)
     ends = _transformed(encoder, probe, raw, path)[:, feature.columns[0]]
     return replace(feature, low=float(ends.min()), high=float(ends.max()))
+
+
+def _measured(
+    features: tuple[Feature, ...], branches: Sequence[_Branch], encoder: Any, frame: "pd.DataFrame"
+) -> tuple[Feature, ...]:
+    """The features of one input column with how many of the user's units one unit of it is.
+
+    The encoder is asked: a few values of each raw column go through it, all in one call.
+    """
+    asked = [
+        (feature, *_probes(branch, feature.name, frame))
+        for branch in branches
+        if branch.kind in {"numeric", "ordinal"}
+        for feature in features
+        if feature.name in branch.columns and feature.kind != "categorical" and len(feature.columns) == 1
+    ]
+    if not asked:
+        return features
+    ends = np.cumsum([len(users) for _, users, _ in asked])
+    answers = _answers_to_probes(encoder, frame, asked, ends)
+    scales = {
+        feature.name: _scale(users, answers[end - len(users) : end, feature.columns[0]])
+        for (feature, users, _), end in zip(asked, ends, strict=True)
+    }
+    return tuple(
+        replace(item, unit=scales[item.name][0], zero=scales[item.name][1]) if item.name in scales else item
+        for item in features
+    )
+
+
+def _probes(branch: _Branch, name: str, frame: "pd.DataFrame") -> tuple[Array, Array]:
+    """Values of a raw column in the user's units, and as the encoder takes them."""
+    if branch.coder is not None:
+        known = branch.coder.categories_[branch.columns.index(name)]
+        return np.arange(len(known), dtype=np.float64), known
+    cells = numbers(frame[name])
+    seen = cells[np.isfinite(cells)]
+    low, high = (float(seen.min()), float(seen.max())) if len(seen) else (0.0, 0.0)
+    values = low + (high - low or 1.0) * np.array([0.0, 0.3, 0.8, 1.0])
+    return values, values
+
+
+def _answers_to_probes(
+    encoder: Any,
+    frame: "pd.DataFrame",
+    asked: Sequence[tuple[Feature, Array, Array]],
+    ends: Array,
+) -> Array:
+    """[P, D] encoded probes in double precision, each in a copy of the first row; NaN where it fails."""
+    from scipy.sparse import issparse
+
+    probe = frame.iloc[np.zeros(int(ends[-1]), dtype=np.int64)].reset_index(drop=True)
+    for (feature, users, values), end in zip(asked, ends, strict=True):
+        column = probe[feature.name].to_numpy(copy=True)
+        column[end - len(users) : end] = values
+        probe[feature.name] = column
+    table = probe if hasattr(encoder, "feature_names_in_") else probe.to_numpy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        output = encoder.transform(table)
+    return np.asarray(cast("Any", output).toarray() if issparse(output) else output, dtype=np.float64)
+
+
+def _scale(users: Array, encoded: Array) -> tuple[float | None, float]:
+    """The user's units in one unit of the input, and the user's value at 0; None where not in proportion."""
+    rise = encoded[-1] - encoded[0]
+    if not np.isfinite(encoded).all() or rise == 0:
+        return None, 0.0
+    unit = (users[-1] - users[0]) / rise
+    zero = users[0] - unit * encoded[0]
+    straight = np.abs(zero + unit * encoded - users) <= _STRAIGHT * np.abs(users[-1] - users[0])
+    return (float(unit), float(zero)) if straight.all() else (None, 0.0)
+
+
+def _check_unit(feature: Feature, section: DataSection, path: Path) -> None:
+    """Whether what is stated in the user's units can be kept in the units of the model's input."""
+    told = section.features.get(feature.name, FeatureSection())
+    place = f'[data.features."{feature.name}"]'
+    if feature.kind == "categorical":
+        if told.direction or told.step:
+            raise LoadError(f"{place}: direction and step are for numbers, and it is one-hot encoded.")
+        return
+    if not (told.direction or told.step or told.cost):
+        return
+    if len(feature.columns) != 1:
+        raise LoadError(f"{place}: direction, step and cost are for a feature of one input column.")
+    if feature.unit is None:
+        raise LoadError(
+            f"{place}: direction, step and cost cannot be kept, because {path.name} does not keep its "
+            "proportions; scale it by a StandardScaler or MinMaxScaler."
+        )
 
 
 def _output_names(encoder: Any, width: int) -> list[str]:

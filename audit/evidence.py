@@ -30,6 +30,10 @@ class Measure:
         reason: why the value is undefined.
         unreliable: why the number must not be relied on (an attack that failed its self-checks);
             a measure with a reason here can never PASS.
+        too_few: the counts, where fewer rows than the floor of the check stand behind the number: it is
+            shown and never judged.
+        left_out: what was counted and takes no part in the number, with its counts; every judgement on the
+            measure says it.
     """
 
     name: str
@@ -46,6 +50,8 @@ class Measure:
     better: Better = "neither"
     reason: str = ""
     unreliable: str = ""
+    too_few: str = ""
+    left_out: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,18 +72,37 @@ class Figure:
     Attributes:
         name: unique within the finding.
         title: says the finding in words.
-        kind: `heatmaps` (attributions over images), `bars` (signed values), `curve` (value over x).
+        kind: `heatmaps` (attributions over images), `bars` (signed values), `curve` (value over x), `swarm`
+            (how a signed value is distributed over rows, for each of some features).
         alt: text alternative for a reader who cannot see it.
         data: JSON values, per kind: bars `{"labels", "values", "low", "high"}`; curve
-            `{"x_label", "y_label", "series": [{"name", "x", "y", "low", "high"}]}`; heatmaps
+            `{"x_label", "y_label", "series": [{"name", "x", "y", "low", "high"}]}`, and where it is known
+            how many rows stand behind each stretch of x, `"density": {"edges", "counts"}`; swarm
+            `{"x_label", "labels", "edges", "counts", "shades"}`, counts of rows per feature and bin, and
+            the mean rank of the feature's own value there, 0 to 1; heatmaps
             `{"captions", "images", "values"}`, the last two naming arrays of the evidence.
     """
 
     name: str
     title: str
-    kind: Literal["heatmaps", "bars", "curve"]
+    kind: Literal["heatmaps", "bars", "curve", "swarm"]
     alt: str
     data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doubt:
+    """What one check found that makes numbers of other checks unfit to pass.
+
+    Attributes:
+        checks: full names of the checks it speaks of.
+        measures: names of their measures.
+        reason: why they must not be relied on, as the end of a sentence.
+    """
+
+    checks: Sequence[str]
+    measures: Sequence[str]
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +115,7 @@ class Evidence:
         figures: what to draw.
         caveats: sentences a reader must know before relying on the numbers.
         arrays: numpy arrays that figures refer to; the run stores them as one artifact.
+        doubts: numbers of other checks that this evidence makes unreliable.
     """
 
     measures: Sequence[Measure]
@@ -97,3 +123,4 @@ class Evidence:
     figures: Sequence[Figure] = ()
     caveats: Sequence[str] = ()
     arrays: Mapping[str, Any] = field(default_factory=dict)
+    doubts: Sequence[Doubt] = ()

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from audit.config import DataSection, FeatureSection
-from audit.dataset import Feature, Floats
+from audit.dataset import Feature, Floats, Relation
 from audit.errors import LoadError, nearest
 from audit.readers.raw import Doubles, Mask, Raw, cell_at, missing_rows, numbers
 
 _LARGEST = float(np.finfo(np.float32).max)
+_ROUNDING = 4 * float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +147,10 @@ def _feature(name: str, told: FeatureSection, position: Mapping[str, int]) -> Fe
         low=low,
         high=high,
         immutable=told.immutable,
+        direction=told.direction,
+        step=told.step,
+        cost=told.cost,
+        dropped=told.dropped,
     )
 
 
@@ -187,4 +192,67 @@ def check_bounds(raw: Raw, name: str, cells: Any, low: float | None, high: float
         raise LoadError(
             f"{raw.path}: column '{name}', row {raw.table.index[row]} holds {cells[row]:g}, outside its "
             f"range [{low:g}, {high:g}]; the column runs from {np.nanmin(cells):g} to {np.nanmax(cells):g}."
+        )
+
+
+def stated_relations(
+    raw: Raw, section: DataSection, features: Sequence[Feature], matrix: Floats
+) -> tuple[Relation, ...]:
+    """The `[[data.relations]]`, each of which every row of the [N, D] inputs keeps.
+
+    Raises:
+        LoadError: a relation names no feature, or one that is not a number or that its encoder does not
+            keep in proportion, or a row breaks it.
+    """
+    by_name = {feature.name: feature for feature in features}
+    found = []
+    for told in section.relations:
+        for name in told.terms:
+            _check_term(raw, name, by_name)
+        relation = Relation(
+            terms=tuple(told.terms.items()),
+            low=told.at_least if told.equals is None else told.equals,
+            high=told.at_most if told.equals is None else told.equals,
+        )
+        _check_relation(raw, relation, by_name, matrix)
+        found.append(relation)
+    return tuple(found)
+
+
+def _check_term(raw: Raw, name: str, by_name: Mapping[str, Feature]) -> None:
+    if name not in by_name:
+        raise LoadError(
+            f"[[data.relations]]: '{name}' is not a feature of {raw.path}{nearest(name, by_name)}."
+        )
+    feature = by_name[name]
+    if feature.kind == "categorical" or len(feature.columns) != 1:
+        raise LoadError(
+            f"[[data.relations]]: '{name}' is {feature.kind} and has {len(feature.columns)} input columns; a "
+            "relation adds up numbers of one column each."
+        )
+    if feature.unit is None:
+        raise LoadError(
+            f"[[data.relations]]: the encoder does not keep the proportions of '{name}', so a sum in its "
+            "units cannot be kept; leave it out or scale it by a StandardScaler or MinMaxScaler."
+        )
+
+
+def _check_relation(raw: Raw, relation: Relation, by_name: Mapping[str, Feature], matrix: Floats) -> None:
+    total = np.zeros(len(matrix))
+    size = np.zeros(len(matrix))
+    for name, factor in relation.terms:
+        feature = by_name[name]
+        moved = matrix[:, feature.columns[0]].astype(np.float64) * (feature.unit or 1.0)
+        total += factor * (feature.zero + moved)
+        size += abs(factor) * (abs(feature.zero) + np.abs(moved))
+    slack = _ROUNDING * size
+    low = -np.inf if relation.low is None else relation.low
+    high = np.inf if relation.high is None else relation.high
+    bad = (total < low - slack) | (total > high + slack)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise LoadError(
+            f"{raw.path}: row {raw.table.index[row]} breaks the relation {relation.text}: its sum is "
+            f"{total[row]:g} ({int(bad.sum())} of {len(bad)} rows); [[data.relations]] holds what is true of "
+            "every row."
         )

@@ -8,10 +8,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
 from audit.dataset import UNKNOWN, Dataset, Ints, Sensitive
+
+_ROWS_THERE = 2**23
 
 
 @dataclass(frozen=True)
@@ -57,20 +60,65 @@ def cross(parts: Sequence[Sensitive]) -> Grouping:
     return Grouping(" x ".join(part.name for part in parts), groups, codes, known)
 
 
-def count_table(columns: Sequence[Ints], sizes: Sequence[int]) -> Ints:
+def count_table(
+    columns: Sequence[Ints], sizes: Sequence[int], weights: Ints | None = None, device: str | None = None
+) -> Ints:
     """Counts of the rows by several coded columns, in one pass over them.
 
     Args:
         columns: [N] each, codes in 0..size-1.
         sizes: number of codes of each column.
+        weights: [N] how often each row counts; once where None.
+        device: where to count, as torch names it; None and `cpu` count here, by numpy.
 
     Returns:
-        An array of shape `sizes`.
+        An array of shape `sizes`; whole numbers, exact up to 2**63 wherever they are counted.
     """
-    index = columns[0].astype(np.int64, copy=False)
+    if device not in (None, "cpu"):
+        return count_on(device, columns, sizes, weights)
+    index = _cell_of([columns[0].astype(np.int64, copy=False), *columns[1:]], sizes)
+    if weights is None:
+        return np.bincount(index, minlength=math.prod(sizes)).reshape(*sizes)
+    table = np.zeros(math.prod(sizes), dtype=np.int64)
+    # bincount would add weights up as floats
+    np.add.at(table, index, weights)
+    return table.reshape(*sizes)
+
+
+def _cell_of(columns: Sequence[Any], sizes: Sequence[int]) -> Any:
+    """[N] place of each row in the flat table; arrays of numpy or tensors of torch, of 64-bit integers."""
+    index = columns[0]
     for column, size in zip(columns[1:], sizes[1:], strict=True):
         index = index * size + column
-    return np.bincount(index, minlength=math.prod(sizes)).reshape(*sizes)
+    return index
+
+
+def count_on(device: str, columns: Sequence[Ints], sizes: Sequence[int], weights: Ints | None = None) -> Ints:
+    """The same as `count_table` by torch on a device, a piece of the rows at a time.
+
+    A piece takes some 64 MiB for each column there, whatever the number of rows.
+    """
+    import torch
+
+    table = torch.zeros(math.prod(sizes), dtype=torch.int64, device=device)
+    for start in range(0, len(columns[0]), _ROWS_THERE):
+        piece = slice(start, start + _ROWS_THERE)
+        there = [_moved(column[piece], device) for column in columns]
+        index = _cell_of(there, sizes)
+        if weights is None:
+            table += torch.bincount(index, minlength=len(table))
+        else:
+            table.index_add_(0, index, _moved(weights[piece], device))
+    counts: Ints = table.cpu().numpy()
+    return counts.reshape(*sizes)
+
+
+def _moved(column: Ints, device: str) -> Any:
+    import torch
+
+    # a read-only array would make torch warn, and a tensor of it would be writeable
+    whole = column if column.flags.writeable else column.copy()
+    return torch.from_numpy(whole).to(device=device, dtype=torch.int64)
 
 
 def count_cells(codes: Ints, labels: Ints, predicted: Ints, groups: int, classes: int) -> Ints:
@@ -87,7 +135,7 @@ def count_cells(codes: Ints, labels: Ints, predicted: Ints, groups: int, classes
 
 
 def count_groupings(
-    data: Dataset, depth: int, labels: Ints, predicted: Ints, classes: int
+    data: Dataset, depth: int, labels: Ints, predicted: Ints, classes: int, device: str | None = None
 ) -> list[tuple[Grouping, Ints]]:
     """Every grouping of `groupings` with its [G, C, C] table, in the same order.
 
@@ -95,11 +143,12 @@ def count_groupings(
     and their combination cost one pass over the rows.
 
     Args:
-        data: its sensitive features make the groups.
+        data: its sensitive features make the groups; its rows count as often as it says.
         depth: most features in one combination, at least 1.
         labels: [N] true class, in 0..classes-1.
         predicted: [N] predicted class, in 0..classes-1.
         classes: number of classes.
+        device: where to count; see `count_table`.
     """
     outcomes = labels * classes + predicted
     tables: dict[tuple[str, ...], Ints] = {}
@@ -107,7 +156,8 @@ def count_groupings(
     for item in reversed(found):
         wider = next((names for names in tables if set(item.features) < set(names)), None)
         if wider is None:
-            counts = count_table((item.codes, outcomes), (len(item.groups), classes * classes))
+            sizes = (len(item.groups), classes * classes)
+            counts = count_table((item.codes, outcomes), sizes, data.people, device)
             tables[item.features] = counts.reshape(-1, classes, classes)
         else:
             tables[item.features] = _margin(data, tables[wider], wider, item.features)

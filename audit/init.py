@@ -89,15 +89,11 @@ def write_config(
         ConfigError: `out` exists and `force` is not set, or cannot be written.
         LoadError: the model does not exist, or the data cannot be read at all.
     """
-    if out.exists() and not force:
-        raise ConfigError(f"{out} already exists; --force overwrites it, --output names another file.")
+    _refuse_existing(out, force=force)
     if not model.exists():
         raise LoadError(f"{model} does not exist; the first argument is the saved model.")
     text = _text(_look(model, data, out.resolve().parent, target, sensitive, factory))
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{out} cannot be written: {error.strerror or error}.") from None
+    _write(out, text)
     return text
 
 
@@ -280,19 +276,134 @@ def _comment(text: str) -> str:
     return "# " + "".join(c if c.isprintable() else " " for c in text)
 
 
+def write_decisions_config(
+    data: Path,
+    out: Path,
+    predictions: str,
+    *,
+    count: str | None = None,
+    target: str | None = None,
+    sensitive: Sequence[str] = (),
+    force: bool = False,
+) -> str:
+    """Write a commented audit.toml for a table of decisions that needs no model, and return its text.
+
+    The table is really read; what does not load yet is told in a comment on top of the file.
+
+    Args:
+        data: the table of decisions: .csv or .parquet.
+        out: the file to write; its paths are relative to the folder it lies in.
+        predictions: the column of decisions or scores.
+        count: the column that says how many people a row stands for; a row is one person when None.
+        target: the column of true outcomes; left out when None, for a guess could take a wrong one for true.
+        sensitive: sensitive columns; guessed when empty.
+        force: overwrite `out`.
+
+    Raises:
+        ConfigError: `out` exists and `force` is not set, or cannot be written.
+        LoadError: the data cannot be read at all, or hold no such column.
+    """
+    _refuse_existing(out, force=force)
+    if not data.exists():
+        raise LoadError(f"{data} does not exist; --data names the table of decisions.")
+    _, raw = read_raw(DataSection(path=data.resolve(), target=target or predictions))
+    if raw.inputs is not None:
+        raise LoadError(f"{data} holds arrays; --predictions names a column of a table.")
+    for name, key in ((predictions, "--predictions"), (count, "--count"), (target, "--target")):
+        if name is not None:
+            raw.column(name, key)
+    asked = [name for name in (predictions, count, target) if name is not None]
+    columns = [name for name in map(str, raw.table.columns) if name not in asked]
+    section = DataSection(
+        path=Path(os.path.relpath(data.resolve(), out.resolve().parent)),
+        target=target,
+        count=count,
+        sensitive=tuple(sensitive) or _guess_sensitive(raw, columns, ""),
+        where=_guess_where(raw),
+    )
+    text = _decisions_text(section, predictions, out.resolve().parent, guessed=not sensitive)
+    _write(out, text)
+    return text
+
+
+def _refuse_existing(out: Path, *, force: bool) -> None:
+    if out.exists() and not force:
+        raise ConfigError(f"{out} already exists; --force overwrites it, --output names another file.")
+
+
+def _write(out: Path, text: str) -> None:
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{out} cannot be written: {error.strerror or error}.") from None
+
+
+def _decisions_text(section: DataSection, predictions: str, folder: Path, *, guessed: bool) -> str:
+    problems: list[str] = []
+    data: Dataset | None = None
+    try:
+        data = load_data(section, folder, predictions=predictions)
+    except LoadError as error:
+        problems.append(f"the data do not load yet: {error}")
+    scored = data is not None and data.scores is not None
+    lines = [
+        *_opening(problems),
+        "[model]",
+        f"predictions = {_toml(predictions)}  # the column of decisions or scores; no model is run",
+        f"{'' if scored else '# '}threshold = 0.5  # a score from this on is the favourable decision",
+        "[data]",
+        *_decision_keys(section, data, guessed=guessed),
+        "[checks]",
+        'run = ["*"]  # names or patterns; `model-audit checks` lists them',
+        *_POLICY_HEAD,
+        *(_RATIO_LIMIT if section.sensitive else [f"# {line}" for line in _RATIO_LIMIT]),
+    ]
+    return "\n".join(lines) + "\n" + _SYSTEM
+
+
+def _decision_keys(section: DataSection, data: Dataset | None, *, guessed: bool) -> list[str]:
+    """The lines of `[data]`."""
+    told = data is not None and data.favourable is not None
+    lines = [
+        f"path = {_toml(section.path.as_posix())}",
+        '# target = "outcome"  # the column of what turned out to be true'
+        if section.target is None
+        else f"target = {_toml(section.target)}",
+        f"sensitive = {_toml(section.sensitive)}{'  # guess' if guessed else ''}"
+        if section.sensitive
+        else '# sensitive = ["sex", "race"]  # none was recognised; the fairness checks need one',
+        '# count = "people"  # the column that says how many people a row stands for'
+        if section.count is None
+        else f"count = {_toml(section.count)}",
+    ]
+    if section.where:
+        lines.append(f"where = {_toml(section.where)}  # guess: audit the test rows alone")
+    if told and data is not None and data.favourable is not None:
+        name = data.classes[data.favourable]
+        lines.append(f"favourable = {_toml(name)}  # guess: the decision that is good for a person")
+    else:
+        lines.append('# favourable = "yes"  # the decision that is good for a person')
+    if section.count is None:
+        lines.append("# stream = true  # add up a Parquet file that is larger than memory")
+    return lines + [_comment(caveat) for caveat in (() if data is None else data.caveats)]
+
+
 def _text(seen: _Seen) -> str:
     sections = (_head(seen), _model(seen), _data(seen), _features(seen), _CHECKS, _policy(seen), _SYSTEM)
     return "\n".join(part.rstrip("\n") + "\n" for part in sections if part)
 
 
 def _head(seen: _Seen) -> str:
-    lines = [
+    return "\n".join(_opening(seen.problems))
+
+
+def _opening(problems: Sequence[str]) -> list[str]:
+    return [
         "# Written by `model-audit init`. Lines marked `guess` were inferred from the files: check them.",
         "# Paths are relative to this file. Run it by: model-audit run",
-        *(_comment(f"PROBLEM: {problem}") for problem in seen.problems),
+        *(_comment(f"PROBLEM: {problem}") for problem in problems),
         "seed = 0",
     ]
-    return "\n".join(lines)
 
 
 def _model(seen: _Seen) -> str:
@@ -408,8 +519,15 @@ run = ["*"]  # names or patterns; `model-audit checks` lists them
 """
 
 
+_POLICY_HEAD = ("[policy]", 'on_inconclusive = "fail"  # fail, warn or pass', "family_wise_level = 0.95")
+_RATIO_LIMIT = (
+    '[policy.limits."fairness.groups"]',
+    "selection_rate_ratio = { at_least = 0.8 }  # guess: four fifths; replace it by what the use asks for",
+)
+
+
 def _policy(seen: _Seen) -> str:
-    lines = ["[policy]", 'on_inconclusive = "fail"  # fail, warn or pass', "family_wise_level = 0.95"]
+    lines = list(_POLICY_HEAD)
     lines.append('[policy.limits."performance.accuracy"]')
     if seen.data is None:
         lines.append("accuracy = { at_least = 0.5 }  # guess: replace it by what the use of the model needs")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from audit.errors import EXIT_CANNOT_SAY_YES, EXIT_LIMIT_BROKEN, EXIT_OK
+from audit.evidence import Doubt, Measure
 from audit.policy import Judgement, Leniency, Policy, Verdict, judge_measures
 from audit.record import Finding, Outcome, Planned, Record
 
@@ -22,22 +23,38 @@ _GRAVITY = (
 def judge(record: Record, policy: Policy | None = None) -> Record:
     """The same record under `policy` (its own when None): new verdicts, the same numbers."""
     policy = policy or record.policy
-    findings = tuple(judge_finding(finding, policy) for finding in record.findings)
+    doubts = [doubt for finding in record.findings for doubt in finding.doubts]
+    findings = tuple(judge_finding(finding, policy, doubts) for finding in record.findings)
     outcome = conclude(findings, policy, record.plan)
     return replace(record, policy=policy, findings=findings, verdict=outcome)
 
 
-def judge_finding(finding: Finding, policy: Policy) -> Finding:
-    """A finding with one judgement for every limit on it."""
+def judge_finding(finding: Finding, policy: Policy, doubts: Sequence[Doubt] = ()) -> Finding:
+    """A finding with one judgement for every limit on it.
+
+    Args:
+        finding: what was measured.
+        policy: the limits.
+        doubts: what all findings of the audit say against numbers of others; a number in doubt cannot pass.
+    """
     limits = [limit for limit in policy.limits if limit.check == finding.check]
     if finding.status == "measured":
-        return replace(finding, verdicts=judge_measures(finding.measures, limits, policy.family_wise_level))
+        measures = [_doubted(item, finding.check, doubts) for item in finding.measures]
+        return replace(finding, verdicts=judge_measures(measures, limits, policy.family_wise_level))
     verdict = replace(finding, verdicts=()).verdict
     verdicts = tuple(
         Judgement(limit=str(limit), measure=limit.measure, verdict=verdict, reason=finding.reason)
         for limit in limits
     )
     return replace(finding, verdicts=verdicts)
+
+
+def _doubted(item: Measure, check: str, doubts: Sequence[Doubt]) -> Measure:
+    """The measure as it is judged: unreliable for its own reasons and those that other findings give."""
+    against = [d.reason for d in doubts if check in d.checks and item.name in d.measures]
+    if not against:
+        return item
+    return replace(item, unreliable="; ".join(filter(None, [item.unreliable, *against])))
 
 
 def conclude(findings: Sequence[Finding], policy: Policy, plan: Sequence[Planned]) -> Outcome:

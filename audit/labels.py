@@ -93,7 +93,7 @@ def target_values(raw: Raw, section: DataSection) -> Doubles:
 def _refuse(raw: Raw, column: str, rows: Mask, complaint: str, what: str = "label") -> None:
     if rows.any():
         row, text = cell_at(raw.table[column], rows)
-        count = f"{int(rows.sum())} of {len(rows)} rows"
+        count = f"{int(rows.sum())} of {len(rows)} {raw.unit}"
         raise LoadError(f"{raw.path}: column '{column}', row {row}: {what} {text} {complaint} ({count}).")
 
 

@@ -10,14 +10,15 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from audit.check import Check, asked_products
-from audit.dataset import Dataset
+from audit.check import GIVEN, Check, asked_products
+from audit.dataset import Dataset, written_out
 from audit.errors import ConfigError, NotApplicable, NotEvaluable, nearest
 from audit.evidence import Evidence
 from audit.model import Model, state_hash
@@ -30,6 +31,15 @@ _TIMED_ROWS = 256
 _TIMED_PASSES = 3
 _REASON_LENGTH = 500
 _OTHER_LEVEL = 0.99
+Reread = Callable[[str, Mapping[str, Any]], Dataset]
+_MOST_WRITTEN_OUT = 20_000_000
+_MOST_NUMBERS = 1_000_000_000
+
+
+def no_reread(path: str, where: Mapping[str, Any]) -> Dataset:
+    """Stands for `reread` where the data were not read from an audit.toml."""
+    del path, where
+    raise NotApplicable("the data were handed over in memory, so there is no [data] to read other rows by")
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,8 @@ class Bench:
         state: state hash of the untouched model.
         rows: fingerprint of the untouched data.
         row_seconds: seconds of one forward row and of one forward-and-gradient row, for the overhead.
+        folder: where relative paths in settings start: beside audit.toml.
+        reread: reads rows that match from another file (empty: the same one), the way `[data]` was read.
     """
 
     model: Model
@@ -54,15 +66,30 @@ class Bench:
     state: str
     rows: str
     row_seconds: tuple[float, float]
+    folder: Path = Path()
+    reread: Reread = no_reread
     made: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def written_out(self) -> "Bench":
+        """A bench with a row for each person and products of its own; this one where each row is one."""
+        if self.data.people is None:
+            return self
+        data = written_out(self.data)
+        return replace(self, data=data, rows=fingerprint(data), made={})
 
 
 def set_up(
-    model: Model, data: Dataset, seed: int, products: Mapping[str, Callable[..., Any] | Broken]
+    model: Model,
+    data: Dataset,
+    seed: int,
+    products: Mapping[str, Callable[..., Any] | Broken],
+    folder: Path = Path(),
+    reread: Reread = no_reread,
 ) -> Bench:
     """A bench for a model and its data; takes the state hash and times plain passes."""
-    state = state_hash(model.module)
-    return Bench(model, data, seed, products, state, fingerprint(data), _time_rows(model, data))
+    state, rows, seconds = state_hash(model.module), fingerprint(data), _time_rows(model, data)
+    return Bench(model, data, seed, products, state, rows, seconds, folder, reread)
 
 
 def measure(check: Check, settings: Mapping[str, Any], bench: Bench, folder: Path | None) -> Finding:
@@ -85,12 +112,13 @@ def measure(check: Check, settings: Mapping[str, Any], bench: Bench, folder: Pat
     misfit = fitting(check, bench.model, bench.data)
     if misfit:
         return replace(empty, status="not_applicable", reason=misfit)
+    given = bench if check.weighted else bench.written_out
     before = replace(bench.model.passes)
     started = time.perf_counter()
-    finding = _attempt(check, empty, bench, folder)
+    finding = _attempt(check, empty, given, folder)
     seconds = time.perf_counter() - started
     finding = replace(finding, cost=_cost(bench, before.forward, before.backward, seconds))
-    if not is_untouched(bench):
+    if not is_untouched(given):
         return replace(
             empty,
             cost=finding.cost,
@@ -102,13 +130,16 @@ def measure(check: Check, settings: Mapping[str, Any], bench: Bench, folder: Pat
 
 def is_untouched(bench: Bench) -> bool:
     """Whether model and data are still what they were when the bench was set up."""
-    return fingerprint(bench.data) == bench.rows and state_hash(bench.model.module) == bench.state
+    made = vars(bench).get("written_out", bench)
+    given = (bench,) if made is bench else (bench, made)
+    same = all(fingerprint(item.data) == item.rows for item in given)
+    return same and state_hash(bench.model.module) == bench.state
 
 
 def fitting(check: Check, model: Model, data: Dataset) -> str:
     """Why the check does not fit this model and data; empty when it fits."""
     # A model that fails the pre-flight has lost even `logits`; only a check of the data alone may go on.
-    given = {"data", "seed", *({"predictions"} & model.capabilities)}
+    given = {"data", "seed", "folder", "reread", *({"predictions"} & model.capabilities)}
     implied = {"logits"} if set(check.asks) - given else set()
     missing = sorted((check.needs | implied) - model.capabilities)
     if missing:
@@ -118,7 +149,18 @@ def fitting(check: Check, model: Model, data: Dataset) -> str:
         return f"it is made for {' and '.join(sorted(check.modality))} inputs; these are {data.modality}"
     if check.tasks and model.task not in check.tasks:
         return f"it is made for {' and '.join(sorted(check.tasks))}; this model's task is {model.task}"
-    return ""
+    return "" if check.weighted or data.people is None else _too_many(data)
+
+
+def _too_many(data: Dataset) -> str:
+    """Why there cannot be a row for each person; empty when there can."""
+    width = math.prod(data.inputs.shape[1:])
+    if data.size <= _MOST_WRITTEN_OUT and data.size * width <= _MOST_NUMBERS:
+        return ""
+    return (
+        f"it looks at a row for each person, and the data count {data.size:,} people of {width} inputs each; "
+        f"at most {_MOST_WRITTEN_OUT:,} people and {_MOST_NUMBERS:,} inputs are written out"
+    )
 
 
 def _attempt(check: Check, empty: Finding, bench: Bench, folder: Path | None) -> Finding:
@@ -156,7 +198,7 @@ def seed_everything(seed: int) -> None:
 
 def _product(name: str, bench: Bench, path: tuple[str, ...] = ()) -> Any:
     """A given thing or a product by name; products may ask for products."""
-    given = {"model": bench.model, "data": bench.data, "seed": bench.seed}
+    given = {name: getattr(bench, name) for name in GIVEN}
     if name in given:
         return given[name]
     if name in bench.made:
@@ -191,6 +233,7 @@ def _with_evidence(empty: Finding, evidence: Any, folder: Path | None) -> Findin
         tables=tuple(evidence.tables),
         figures=tuple(figures),
         caveats=tuple(evidence.caveats),
+        doubts=tuple(evidence.doubts),
         artifacts=artifacts,
     )
     # What cannot be written, read back or derived again must not get as far as the record.

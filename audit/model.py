@@ -22,6 +22,8 @@ OutputKind = Literal[
     "logits", "log_probabilities", "probabilities", "single_logit", "single_probability", "labels", "values"
 ]
 _SMALLEST_BATCH = 1
+_RECURRENT = {"lstm", "gru", "rnn", "rnn_tanh", "rnn_relu", "_cudnn_rnn"}
+_TABLE = 2
 _BATCHES = (16, 8192)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _BUDGET = {"cpu": 32 * 2**20, "mps": 256 * 2**20, "cuda": 2 * 2**30}
@@ -107,7 +109,12 @@ class Model:
         """[N, C] scores whose softmax is the model's probability of each class."""
         return as_scores(self.raw(inputs), self.output, len(self.classes))
 
-    def input_gradient(self, inputs: Tensor, objective: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    def input_gradient(
+        self,
+        inputs: Tensor,
+        objective: Callable[[Tensor], Tensor],
+        weigh: Callable[[Tensor], Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """The gradient of a per-row objective with respect to the inputs, and the scores.
 
         Rows are independent (the pre-flight made sure), so the gradient of the sum holds each row's own.
@@ -115,6 +122,8 @@ class Model:
         Args:
             inputs: [N, ...] raw inputs; not changed.
             objective: [N, C] scores to [N] values.
+            weigh: [N, C] scores to the weight [N] of each row's gradient; where it is 0 so is the gradient,
+                or it is no number. None weighs all rows alike.
 
         Returns:
             [N, ...] gradient and [N, C] detached scores.
@@ -122,12 +131,14 @@ class Model:
         leaf = inputs.detach().clone().requires_grad_()
         with torch.enable_grad():
             scores = self.scores(leaf)
-            (gradient,) = torch.autograd.grad(objective(scores).sum(), leaf)
+            values = objective(scores)
+            weights = torch.ones_like(values) if weigh is None else weigh(scores.detach())
+            (gradient,) = torch.autograd.grad(values, leaf, weights)
         self.passes.backward += len(inputs)
         return gradient, scores.detach()
 
     def in_batches(
-        self, work: Callable[[slice], tuple[Tensor, ...]], total: int, rows_each: int = 1
+        self, work: Callable[[slice], tuple[Tensor, ...]], total: int, rows_each: int = 1, load: int = 1
     ) -> tuple[Tensor, ...]:
         """Run `work` over slices of `total` items and join its tensors along the first axis.
 
@@ -138,15 +149,17 @@ class Model:
             work: takes a slice, returns tensors whose first axis is that slice.
             total: number of items, at least 1.
             rows_each: model rows that one item costs.
+            load: batches in one slice, for work that keeps to `passes.batch` rows at a time itself.
         """
         parts: list[tuple[Tensor, ...]] = []
         start = 0
         while start < total:
-            stop = min(total, start + max(1, self.passes.batch // rows_each))
+            stop = min(total, start + max(1, self.passes.batch // rows_each) * load)
             try:
                 parts.append(work(slice(start, stop)))
             except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error) or stop - start <= _SMALLEST_BATCH:
+                smallest = min(stop - start, self.passes.batch) <= _SMALLEST_BATCH
+                if smallest or not _is_out_of_memory(error):
                     raise
                 self._halve()
                 continue
@@ -200,7 +213,7 @@ def as_scores(outputs: Tensor, kind: OutputKind, classes: int = 0) -> Tensor:
     smallest = torch.finfo(torch.float32).tiny
     match kind:
         case "logits" | "values":
-            return outputs.reshape(len(outputs), -1)
+            return outputs if outputs.ndim == _TABLE else outputs.reshape(len(outputs), -1)
         case "log_probabilities":
             return outputs.clamp_min(torch.finfo(outputs.dtype).min)
         case "probabilities":

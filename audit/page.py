@@ -48,6 +48,7 @@ _PLAIN_ROWS = 8
 _TABLE_ROWS = 200
 _FULL_BYTES = 1_500_000
 _ROW_BYTES, _CELL_BYTES, _POINT_BYTES, _FINDING_BYTES = 700, 45, 160, 3000
+_SWARM_ROWS = 4
 _PICTURE_BYTES = 1_200_000
 _MOST_PICTURE_BYTES = 600_000
 _MOST_DECIMALS = 6
@@ -70,6 +71,7 @@ class Row:
     check: str = ""
     anchor: str = ""
     unreliable: str = ""
+    without: str = ""
 
     @property
     def spoken(self) -> str:
@@ -98,7 +100,7 @@ class Drawing:
     """A figure with its geometry, or the sentence that stands in its place."""
 
     figure: Figure
-    shape: pictures.Bars | pictures.Curve | pictures.Heatmaps | None
+    shape: pictures.Shape | None
     missing: str = ""
     source: str = ""
 
@@ -204,7 +206,8 @@ def _judged_row(item: Judgement, shown: Shown) -> tuple[Row, pictures.Span]:
         strip=pictures.Strip(dot=None),
         check=shown.finding.check,
         anchor=shown.anchor,
-        unreliable=measure.unreliable if measure else "",
+        unreliable=(measure.too_few or measure.unreliable) if measure else "",
+        without=measure.left_out if measure else "",
     )
     return row, _span(item)
 
@@ -230,7 +233,8 @@ def _plain_row(item: Measure) -> tuple[Row, pictures.Span]:
         reason="",
         n=item.n,
         strip=pictures.Strip(dot=None),
-        unreliable=item.unreliable,
+        unreliable=item.too_few or item.unreliable,
+        without=item.left_out,
     )
     return row, pictures.Span(value=item.value, low=item.low, high=item.high)
 
@@ -336,6 +340,11 @@ class Page:
     def file(self) -> str:
         """The model's file."""
         return _file_of(self.record.model) or "a model"
+
+    @cached_property
+    def decisions(self) -> bool:
+        """Whether decisions that a file states were audited, and no model was run."""
+        return self.record.model.get("loader") == "none"
 
     @cached_property
     def data_name(self) -> str:
@@ -532,10 +541,11 @@ class Page:
         except LoadError as error:
             return Drawing(figure=figure, shape=None, missing=str(error), source=source)
 
-    def _shape(self, finding: Finding, figure: Figure) -> pictures.Bars | pictures.Curve | pictures.Heatmaps:
-        simple: dict[str, Callable[[Mapping[str, Any]], pictures.Bars | pictures.Curve]] = {
+    def _shape(self, finding: Finding, figure: Figure) -> pictures.Shape:
+        simple: dict[str, Callable[[Mapping[str, Any]], pictures.Shape]] = {
             "bars": pictures.bars_of,
             "curve": pictures.curve_of,
+            "swarm": pictures.swarm_of,
         }
         if figure.kind in simple:
             return simple[figure.kind](figure.data)
@@ -559,7 +569,10 @@ def _weight(finding: Finding) -> int:
     cells = sum(min(len(table.rows), _TABLE_ROWS) * len(table.columns) for table in finding.tables)
     cells += 6 * min(len(finding.measures), _TABLE_ROWS)
     points = sum(len(series.get("x", ())) for figure in finding.figures for series in _series(figure))
-    bars = sum(len(figure.data.get("labels", ())) for figure in finding.figures)
+    bars = sum(
+        len(figure.data.get("labels", ())) * (_SWARM_ROWS if figure.kind == "swarm" else 1)
+        for figure in finding.figures
+    )
     panels = Counter((item.measure, item.at_least, item.at_most) for item in finding.verdicts)
     rows = sum(min(size, _PANEL_ROWS) for size in panels.values()) + min(bars, _PANEL_ROWS)
     texts = len(finding.text) + sum(len(text) for text in finding.caveats)

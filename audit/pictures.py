@@ -11,6 +11,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -265,9 +266,26 @@ class Line:
     rows: tuple[tuple[Any, float | None, float | None, float | None], ...]
 
 
+@dataclass(frozen=True)
+class Column:
+    """How many rows lie in a stretch of a scale: its left edge, width and height in percent, and the count.
+
+    `shade` is 0 to 4 where the rows' own values are known, from low to high, else None.
+    """
+
+    left: float
+    width: float
+    height: float
+    count: int
+    shade: int | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """Lines on one pair of scales. y runs from the top. `left_out` counts the series beyond the eighth."""
+    """Lines on one pair of scales. y runs from the top. `left_out` counts the series beyond the eighth.
+
+    `density` says how many rows stand behind each stretch of x; empty where it is not known.
+    """
 
     lines: tuple[Line, ...]
     x: Scale
@@ -275,6 +293,7 @@ class Curve:
     x_label: str
     y_label: str
     left_out: int
+    density: tuple[Column, ...] = ()
 
 
 _MOST_LINES = 8
@@ -308,7 +327,85 @@ def curve_of(data: Mapping[str, Any]) -> Curve:
         x_label=str(data.get("x_label", "")),
         y_label=str(data.get("y_label", "")),
         left_out=len(series) - len(shown),
+        density=_density(data.get("density"), x),
     )
+
+
+def _density(data: Any, x: Scale) -> tuple[Column, ...]:
+    """Rows per bin under a curve; heights by the rows per width, as in a histogram of unequal bins."""
+    if not isinstance(data, Mapping):
+        return ()
+    edges, counts = _finite(*_numbers(data, "edges")), _finite(*_numbers(data, "counts"))
+    if len(edges) != len(counts) + 1 or any(a >= b for a, b in pairwise(edges)):
+        raise LoadError("The figure's density is not counts between ascending edges, so it is not drawn.")
+    heights = [count / (b - a) for count, (a, b) in zip(counts, pairwise(edges), strict=True)]
+    return _columns(edges, counts, heights, max(heights, default=0.0), x)
+
+
+def _columns(
+    edges: Sequence[float],
+    counts: Sequence[float],
+    heights: Sequence[float],
+    top: float,
+    x: Scale,
+    shades: Sequence[float | None] = (),
+) -> tuple[Column, ...]:
+    found = []
+    for index, (count, height) in enumerate(zip(counts, heights, strict=True)):
+        left, right = x.at(edges[index]), x.at(edges[index + 1])
+        shade = shades[index] if index < len(shades) else None
+        step = None if shade is None else min(_SHADES - 1, int(max(0.0, shade) * _SHADES))
+        share = round(100 * height / top, 2) if 0 < top < math.inf else 0.0
+        if count > 0 and right > left:
+            found.append(Column(left, round(right - left, 2), share, int(count), step))
+    return tuple(found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swarm:
+    """Histograms on one scale, one a feature: (label, columns). `left_out` counts those beyond the twentieth."""
+
+    rows: tuple[tuple[str, tuple[Column, ...]], ...]
+    scale: Scale
+    zero: float
+    x_label: str
+    shaded: bool
+    left_out: int
+
+
+_MOST_SWARMS = 20
+_SHADES = 5
+
+
+def swarm_of(data: Mapping[str, Any]) -> Swarm:
+    """Histograms from a figure's data: all on the same bins; heights are shares of the row's highest one.
+
+    Raises:
+        LoadError: the edges do not ascend, or a row has another number of counts than there are bins.
+    """
+    labels, edges = _list(data, "labels"), _finite(*_numbers(data, "edges"))
+    counts, shades = _list(data, "counts"), _list(data, "shades") if data.get("shades") else []
+    if len(edges) < _LEAST_EDGES or any(a >= b for a, b in pairwise(edges)) or len(counts) != len(labels):
+        raise LoadError("The figure's bins do not ascend or do not fit its labels, so it is not drawn.")
+    scale = _with_zero(scale_over([*(Span(value=edge) for edge in edges), Span(value=0.0)]))
+    rows = []
+    for index, label in enumerate(labels[:_MOST_SWARMS]):
+        heights = [value or 0.0 for value in _numbers({"counts": counts[index]}, "counts")]
+        tints = _numbers({"shades": shades[index]}, "shades") if index < len(shades) else []
+        if len(heights) != len(edges) - 1:
+            raise LoadError(f"The figure's row {index + 1} has {len(heights)} counts, so it is not drawn.")
+        rows.append((str(label), _columns(edges, heights, heights, max(heights), scale, tints)))
+    return Swarm(
+        rows=tuple(rows),
+        scale=scale,
+        zero=scale.at(0.0),
+        x_label=str(data.get("x_label", "")),
+        shaded=any(column.shade is not None for _, columns in rows for column in columns),
+        left_out=len(labels) - len(rows),
+    )
+
+
+_LEAST_EDGES = 2
 
 
 _Point = tuple[float, float, float | None, float | None]
@@ -400,6 +497,9 @@ class Heatmaps:
     legend: str
     signed: bool
     left_out: int
+
+
+Shape = Bars | Curve | Swarm | Heatmaps
 
 
 def read_arrays(folder: Path | None, artifacts: Sequence[Any]) -> dict[str, Any]:

@@ -159,12 +159,12 @@ def _step_down(pairs: Sequence[tuple[Limit, Measure]], level: float) -> list[Jud
 
     A comparison settled with m still open was settled at error (1 - level) / m; that is its interval.
     """
-    open_ones = [place for place, (_, item) in enumerate(pairs) if item.value is not None]
+    open_ones = [place for place, (_, item) in enumerate(pairs) if _comparable(item)]
     comparisons = len(open_ones)
     final = {
         place: _judge_one(item, limit, level, comparisons)
         for place, (limit, item) in enumerate(pairs)
-        if item.value is None
+        if not _comparable(item)
     }
     while open_ones:
         each = bonferroni(level, len(open_ones))
@@ -175,6 +175,11 @@ def _step_down(pairs: Sequence[tuple[Limit, Measure]], level: float) -> list[Jud
             break
         open_ones = still
     return [final[place] for place in range(len(pairs))]
+
+
+def _comparable(item: Measure) -> bool:
+    """Whether it can be held against a limit at all: what cannot takes no part in the family."""
+    return item.value is not None and not item.too_few
 
 
 def _spoken_of(measures: Sequence[Measure], limit: Limit) -> list[Measure]:
@@ -216,6 +221,8 @@ def _where(item: Measure) -> str:
 def _judge_one(item: Measure, limit: Limit, level: float, comparisons: int) -> Judgement:
     low, high = interval_at(item, level)
     verdict, bound, asked, reason = _decide(item, limit, low, high)
+    if item.left_out:
+        reason += f"; left out: {item.left_out}"
     # No number of rows repairs an attack that failed its own checks.
     settles = verdict is Verdict.INCONCLUSIVE and not item.unreliable
     needed = rows_needed(item, asked, level) if settles else None
@@ -246,6 +253,8 @@ def _decide(
     asked = 0.0 if asked is None else asked
     if item.value is None or not math.isfinite(item.value):
         return Verdict.NOT_EVALUABLE, None, asked, item.reason or "the value is undefined"
+    if item.too_few:
+        return Verdict.NOT_EVALUABLE, None, asked, item.too_few
     if low is None or high is None:
         return Verdict.NOT_EVALUABLE, None, asked, "the measure carries no interval"
     verdict, bound, asked = _against(limit, low, high)

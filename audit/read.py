@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,11 +13,12 @@ import numpy as np
 from audit.config import DataSection
 from audit.dataset import UNKNOWN, Dataset, Feature, Ints, Modality, Sensitive
 from audit.encode import encoded_inputs
-from audit.errors import LoadError, nearest
+from audit.errors import ConfigError, LoadError, nearest
 from audit.evidence import Scalar
-from audit.features import Encoded, described, numeric_inputs
+from audit.features import Encoded, described, numeric_inputs, stated_relations
 from audit.labels import favourable_class, label_codes, read_decisions, target_values
 from audit.pixels import as_images
+from audit.readers.combinations import read_combinations
 from audit.readers.raw import (
     Array,
     Mask,
@@ -42,7 +43,7 @@ _SUFFIXES = {
     ".pq": "parquet",
 }
 _MOST_NUMERIC_GROUPS = 50
-_MOST_PERSONS = 100_000_000
+_MOST_PERSONS = 2**53 - 1
 _SAMPLE_SEED = 0
 _IMAGE_AXES = 4
 _SERIES_AXES = 3
@@ -73,84 +74,92 @@ def load_data(
     Raises:
         LoadError: a file cannot be read, or a value in it is missing, unknown or out of range; the sentence
             names the file, the column, the row and the value. Rows are counted from 1.
-        ConfigError: two packages bring a reader of the same name.
+        ConfigError: two packages bring a reader of the same name, or a key does not go with stream.
     """
     section = _absolute(section, folder)
-    reader, whole = read_raw(_with_target(section, predictions))
+    if section.stream:
+        section, reader, whole = _added_up(section, predictions, threshold)
+    else:
+        reader, whole = read_raw(_with_target(section, predictions))
     kept = _matching(whole, section)
     matched = _rows(whole, kept)
     if task == "regression":
         answers = _Answers((), None, {"targets": target_values(matched, section)})
     else:
         answers = _answers(matched, section, classes, predictions, threshold)
-    persons = repeated_rows(matched, section.count)
-    chosen = persons[_sampled(len(persons), section.rows)]
-    source = _source(section, reader, whole, kept, len(persons), len(chosen))
+    counted = people_of(matched, section.count)
+    chosen, people = _drawn(counted, section.rows)
+    source = _source(section, reader, whole, kept, counted, people)
     if predictions is not None:
         source |= {
             "target": section.target,
             "predictions": _prediction_facts(predictions, threshold, answers),
         }
-    encoded, fields = _features(whole, section, kept, chosen, input_range, bare=predictions is not None)
-    fields |= {name: _frozen(column[chosen]) for name, column in answers.columns.items()}
-    unknown = map(_unknown_caveat, [*fields["sensitive"].values(), *fields["controls"].values()])
+    encoded, fields = _features(whole, section, kept[chosen], input_range, bare=predictions is not None)
+    fields |= _of_rows(answers, section, chosen, people)
+    groups = [*fields["sensitive"].values(), *fields["controls"].values()]
+    unknown = [_unknown_caveat(item, people) for item in groups]
     data = Dataset(
         **fields,
         classes=answers.classes,
         favourable=answers.favourable,
         source={**source, **encoded.facts},
-        caveats=(*answers.notes, *encoded.caveats, *filter(None, unknown)),
+        caveats=(*answers.notes, *_side_caveats(section, answers), *encoded.caveats, *filter(None, unknown)),
     )
     # not `replace`: it reads every field, and the labels may not be there
     return Dataset(**{**vars(data), "fingerprint": fingerprint(data)})
 
 
+def _of_rows(answers: "_Answers", section: DataSection, chosen: Ints, people: Ints) -> dict[str, Array]:
+    """Answers of the chosen rows, and how many people each of them is where rows are counted."""
+    found = {name: _frozen(column[chosen]) for name, column in answers.columns.items()}
+    if section.stream:
+        found.pop("scores", None)  # each stands for all scores on its side of the threshold
+    return found if section.count is None else {**found, "people": _frozen(people)}
+
+
+def _side_caveats(section: DataSection, answers: "_Answers") -> Iterator[str]:
+    if section.stream and "scores" in answers.columns:
+        yield (
+            "The file was streamed: its scores were compared with the threshold as they were read and are "
+            "not kept, so no check that needs a score can answer."
+        )
+
+
 def _features(
-    whole: Raw, section: DataSection, kept: Ints, chosen: Ints, input_range: InputRange, *, bare: bool
+    whole: Raw, section: DataSection, used: Ints, input_range: InputRange, *, bare: bool
 ) -> tuple[Encoded, dict[str, Any]]:
-    """What was encoded, and the fields of the data set that describe the chosen rows but not their classes.
+    """What was encoded, and the fields of the data set that describe the used rows but not their classes.
 
     Args:
         whole: all rows of the file.
         section: the `[data]`.
-        kept: positions of the rows that `where` keeps.
-        chosen: for each person, the place in `kept`; a row that counts several people comes several times.
+        used: positions of the rows that are audited.
         input_range: of the model.
         bare: whether the rows may go without inputs.
     """
-    used, again = (chosen, None) if section.count is None else np.unique(chosen, return_inverse=True)
-    raw = _rows(whole, kept[used])
+    raw = _rows(whole, used)
     if bare and not section.inputs and section.encoder is None:
         nothing = np.zeros((len(used), 0), dtype=np.float32)
         encoded, modality = Encoded(inputs=nothing), "tabular"
     else:
-        encoded, modality = _inputs(raw, section, kept[used], input_range)
+        encoded, modality = _inputs(raw, section, used, input_range)
     return encoded, {
-        "inputs": _frozen(encoded.inputs if again is None else encoded.inputs[again]),
+        "inputs": _frozen(encoded.inputs),
         "modality": modality,
         "features": encoded.features,
-        "missing": _missing(raw, encoded, section, again),
-        "sensitive": {name: _spread(groups_of(raw, name, section), again) for name in section.sensitive},
-        "controls": {
-            name: _spread(groups_of(raw, name, section, "control"), again) for name in section.control
-        },
+        "relations": stated_relations(raw, section, encoded.features, encoded.inputs),
+        "missing": _missing(raw, encoded, section),
+        "sensitive": {name: groups_of(raw, name, section) for name in section.sensitive},
+        "controls": {name: groups_of(raw, name, section, "control") for name in section.control},
     }
 
 
-def _missing(raw: Raw, encoded: Encoded, section: DataSection, again: Ints | None) -> dict[str, Mask]:
+def _missing(raw: Raw, encoded: Encoded, section: DataSection) -> dict[str, Mask]:
     """Where a feature had no value before an encoder filled it or made a category of it."""
     columns = [item.name for item in encoded.features if item.name in raw.table.columns]
     found = {name: missing_rows(raw.table[name], section.missing) for name in columns}
-    return {
-        name: _frozen(absent if again is None else absent[again])
-        for name, absent in found.items()
-        if absent.any()
-    }
-
-
-def _spread(item: Sensitive, again: Ints | None) -> Sensitive:
-    """The groups of all people from those of the rows; `again` holds the row of each person."""
-    return item if again is None else replace(item, codes=_frozen(item.codes[again]))
+    return {name: _frozen(absent) for name, absent in found.items() if absent.any()}
 
 
 @dataclass(frozen=True)
@@ -207,14 +216,14 @@ def _prediction_facts(column: str, threshold: float, answers: _Answers) -> dict[
     }
 
 
-def repeated_rows(raw: Raw, count: str | None) -> Ints:
-    """[P] position of each person's row: every row once, or as often as its column of counts says.
+def people_of(raw: Raw, count: str | None) -> Ints:
+    """[N] people that each row stands for: one, or as many as its column of counts says.
 
     Raises:
         LoadError: a count is not a whole number of 0 or more, or all together are 0 or too many.
     """
     if count is None:
-        return np.arange(len(raw.table), dtype=np.int64)
+        return np.ones(len(raw.table), dtype=np.int64)
     column = raw.column(count, "[data] count")
     persons = numbers(column)
     wrong = ~((persons >= 0) & (persons == np.floor(persons)) & np.isfinite(persons))
@@ -229,24 +238,44 @@ def repeated_rows(raw: Raw, count: str | None) -> Ints:
             f"{raw.path}: column '{count}' adds up to {persons.sum():.0f} people; "
             f"it must be from 1 to {_MOST_PERSONS}."
         )
-    return np.repeat(np.arange(len(persons), dtype=np.int64), persons.astype(np.int64))
+    return persons.astype(np.int64)
+
+
+def _drawn(people: Ints, rows: int | None) -> tuple[Ints, Ints]:
+    """Positions of the rows of which a person is audited, and of how many: all people or a sample of them."""
+    total = int(people.sum())
+    if rows is not None and rows < total:
+        ends = np.cumsum(people)
+        drawn = np.searchsorted(ends, _sampled(total, rows), side="right")
+        people = np.bincount(drawn, minlength=len(people))
+    chosen = np.flatnonzero(people)
+    return chosen, people[chosen]
 
 
 def _source(
-    section: DataSection, reader: str, whole: Raw, kept: Ints, persons: int, chosen: int
+    section: DataSection, reader: str, whole: Raw, kept: Ints, matched: Ints, audited: Ints
 ) -> dict[str, Any]:
-    counted = {} if section.count is None else {"count": section.count, "people": persons}
+    """What was read and how. `matched` and `audited` are the people of the rows kept and of those drawn."""
+    persons = int(matched.sum())
+    read = len(whole.table)
+    counted: dict[str, Any] = {}
+    if section.stream:
+        read = int(people_of(whole, section.count).sum())
+        counted = {"streamed": True}
+    elif section.count is not None:
+        counted = {"count": section.count, "people": persons}
+    matches = persons if section.stream else len(kept)
     return {
         "file": section.path.name,
         "sha256": digest(whole.path),
         "reader": reader,
         "target": whole.target,
-        "rows_read": len(whole.table),
-        "rows_left_out": len(whole.table) - len(kept),
-        "rows_matched": len(kept),
+        "rows_read": read,
+        "rows_left_out": read - matches,
+        "rows_matched": matches,
         **counted,
         "where": dict(section.where),
-        "sample_seed": _SAMPLE_SEED if chosen < persons else None,
+        "sample_seed": _SAMPLE_SEED if audited.sum() < persons else None,
     }
 
 
@@ -254,17 +283,17 @@ def describe_data(data: Dataset) -> dict[str, Any]:
     """The facts on a data set for the record, as JSON values: names and counts, no rows.
 
     Returns:
-        The source (file, sha256, reader, rows read, left out and matched), `rows` audited, `fingerprint`,
-        `modality`, `shape` of a row, `classes` with their rows (None where the outcomes are not known), for
-        a regression `targets` (n, mean, min, max), `sensitive` and `controls` groups with theirs,
-        `favourable`, `features` and `caveats`.
+        The source (file, sha256, reader, rows read, left out and matched), `rows` audited, which here and
+        below are people where a row stands for several, `fingerprint`, `modality`, `shape` of a row,
+        `classes` with their rows (None where the outcomes are not known), for a regression `targets` (n,
+        mean, min, max), `sensitive` and `controls` groups with theirs, `favourable`, `features`, `caveats`.
     """
-    rows: list[int | None] = [None] * len(data.classes)
+    rows: Sequence[int | None] = [None] * len(data.classes)
     if data.labelled:
-        rows = np.bincount(data.labels, minlength=len(data.classes)).tolist()
+        rows = _people_by(data.labels, len(data.classes), data.people)
     return {
         **data.source,
-        "rows": len(data),
+        "rows": data.size,
         "fingerprint": data.fingerprint,
         "modality": data.modality,
         "shape": list(data.inputs.shape[1:]),
@@ -272,8 +301,9 @@ def describe_data(data: Dataset) -> dict[str, Any]:
         **_target_facts(data),
         "favourable": None if data.favourable is None else data.classes[data.favourable],
         "features": [_feature_facts(feature) for feature in data.features],
-        "sensitive": {name: _group_facts(item) for name, item in data.sensitive.items()},
-        "controls": {name: _group_facts(item) for name, item in data.controls.items()},
+        **({"relations": [item.text for item in data.relations]} if data.relations else {}),
+        "sensitive": {name: _group_facts(item, data.people) for name, item in data.sensitive.items()},
+        "controls": {name: _group_facts(item, data.people) for name, item in data.controls.items()},
         "caveats": list(data.caveats),
     }
 
@@ -283,7 +313,8 @@ def _target_facts(data: Dataset) -> dict[str, Any]:
     if values is None or not len(values):
         return {}
     low, high = float(values.min()), float(values.max())
-    return {"targets": {"n": len(values), "mean": float(values.mean()), "min": low, "max": high}}
+    mean = float(values.mean() if data.people is None else np.average(values, weights=data.people))
+    return {"targets": {"n": data.size, "mean": mean, "min": low, "max": high}}
 
 
 def _feature_facts(feature: Feature) -> dict[str, Any]:
@@ -295,16 +326,31 @@ def _feature_facts(feature: Feature) -> dict[str, Any]:
         "low": feature.low,
         "high": feature.high,
         "immutable": feature.immutable,
+        "direction": feature.direction,
+        "step": feature.step,
+        "cost": feature.cost,
     }
 
 
-def _group_facts(item: Sensitive) -> list[dict[str, Any]]:
-    rows = np.bincount(item.codes, minlength=len(item.groups)).tolist()
+def _people_by(codes: Ints, size: int, people: Ints | None) -> list[int]:
+    """People of each code; a row is one person where nothing else is said."""
+    if people is None:
+        return [int(count) for count in np.bincount(codes, minlength=size)]
+    counts = np.zeros(size, dtype=np.int64)
+    np.add.at(counts, codes, people)
+    return [int(count) for count in counts]
+
+
+def _group_facts(item: Sensitive, people: Ints | None) -> list[dict[str, Any]]:
+    rows = _people_by(item.codes, len(item.groups), people)
     return [{"group": name, "rows": count} for name, count in zip(item.groups, rows, strict=True)]
 
 
 def fingerprint(data: Dataset) -> str:
-    """sha256 over inputs, labels, targets, stated decisions, classes, groups, controls and features."""
+    """sha256 over inputs, labels, targets, stated decisions, people, classes, groups, controls, features.
+
+    The same people written out as rows have another fingerprint than rows that count them.
+    """
     whole = hashlib.sha256()
     whole.update(repr((data.modality, data.classes, data.favourable, data.features)).encode())
     whole.update(repr([(name, item.groups) for name, item in sorted(data.sensitive.items())]).encode())
@@ -312,7 +358,10 @@ def fingerprint(data: Dataset) -> str:
     for name, item in sorted(data.controls.items()):
         whole.update(repr(("control", name, item.groups)).encode())
         codes.append(item.codes)
-    stated = [array for array in (data.decisions, data.scores, data.targets) if array is not None]
+    whole.update(repr(data.relations).encode() if data.relations else b"")
+    whole.update(b"" if data.people is None else b"people")
+    optional = (data.decisions, data.scores, data.targets, data.people)
+    stated = [array for array in optional if array is not None]
     labels = [data.labels] if data.labelled else []
     arrays: list[Array] = [data.inputs, *labels, *codes, *stated]
     for array in arrays:
@@ -402,6 +451,33 @@ def _same(text: str, wanted: Scalar) -> bool:
     return as_number(text) == float(wanted)
 
 
+def _added_up(
+    section: DataSection, predictions: str | None, threshold: float
+) -> tuple[DataSection, str, Raw]:
+    """A file too large for memory as its combinations of values, and the `[data]` that reads them as counts.
+
+    Raises:
+        LoadError: the file is not Parquet, or cannot be added up.
+        ConfigError: no column of decisions is named, or a key does not go with stream.
+    """
+    if predictions is None:
+        raise ConfigError(
+            "[data] stream = true adds up decisions that a file states; [model] predictions names the column."
+        )
+    for key in ("count", "rows", "inputs", "encoder", "features", "relations"):
+        if getattr(section, key):
+            raise ConfigError(
+                f"[data] {key} does not go with stream = true, which adds up rows and keeps none."
+            )
+    if not section.path.exists():
+        raise LoadError(f"{section.path} does not exist; [data] path is relative to audit.toml.")
+    name = reader_of(section.path) if section.reader == "auto" else section.reader
+    if name != "parquet":
+        raise LoadError(f"{section.path}: [data] stream = true reads Parquet, and this is {name}.")
+    raw, people = read_combinations(section, predictions, threshold)
+    return section.model_copy(update={"count": people}), name, raw
+
+
 def _sampled(total: int, rows: int | None) -> Ints:
     """Positions of at most `rows` of `total` rows, the same ones each time, in the order of the file."""
     if rows is None or rows >= total:
@@ -469,11 +545,11 @@ def _binned(
     return groups, dict(zip(known, places, strict=True))
 
 
-def _unknown_caveat(item: Sensitive) -> str:
+def _unknown_caveat(item: Sensitive, people: Ints) -> str:
     if item.groups[-1] != UNKNOWN:
         return ""
-    rows = int((item.codes == len(item.groups) - 1).sum())
-    return f"'{item.name}' has no value in {rows} of {len(item.codes)} rows; they are the group '{UNKNOWN}'."
+    rows = int(people[item.codes == len(item.groups) - 1].sum())
+    return f"'{item.name}' has no value in {rows} of {people.sum()} rows; they are the group '{UNKNOWN}'."
 
 
 def _inputs(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from audit.errors import ConfigError
-from audit.evidence import Figure, Measure, Table
+from audit.evidence import Doubt, Figure, Measure, Table
 from audit.policy import Judgement, Limit, Policy, Verdict
 
 SCHEMA = "model-audit/record/1"
@@ -70,6 +70,7 @@ class Finding:
         settings: what it ran with.
         status: whether it measured, did not fit, could not be answered, or broke.
         reason: one sentence, empty when measured.
+        doubts: numbers of other findings that this one makes unfit to pass.
         verdicts: one judgement a limit and measure; empty when nothing was asked of it.
     """
 
@@ -84,6 +85,7 @@ class Finding:
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
     caveats: tuple[str, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
     artifacts: tuple[Artifact, ...] = ()
     cost: Cost = field(default_factory=Cost)
     verdicts: tuple[Judgement, ...] = ()
@@ -147,7 +149,8 @@ class Record:
 
 
 _NOUNS = (
-    Measure, Table, Figure, Limit, Policy, Judgement, Cost, Artifact, Planned, Finding, Outcome, Record,
+    Doubt, Measure, Table, Figure, Limit, Policy, Judgement, Cost, Artifact, Planned, Finding, Outcome,
+    Record,
 )  # fmt: skip
 
 

@@ -8,19 +8,20 @@ not grow with the rows (Efron, 1979). Bins hold equal shares of all rows and nev
 import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from itertools import combinations
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from audit.replicates import Estimate, over_pairs
+
 BINS = 1024
 DRAWS = 1000
 Ints = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
-Estimate = tuple[float | None, float | None, float | None]
 _TAIL_DRAWS = 5
+_NO_SPREAD = 1e-12
 _BIASED = frozenset({"ks", "ece"})
 
 
@@ -119,7 +120,7 @@ def _drawn(cells: Mapping[str, Any], metric: str, draws: int, seed: int) -> tupl
     return _replicates(negatives, positives, tuple(cells.get("scores", ())), metric, draws, seed)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def _replicates(
     negatives: tuple[int, ...],
     positives: tuple[int, ...],
@@ -128,17 +129,40 @@ def _replicates(
     draws: int,
     seed: int,
 ) -> tuple[Doubles, Doubles]:
-    """[draws] values of the metric, and [draws] noise of the curve behind a biased one."""
+    """[draws] values of the metric, and [K, draws] by how much noise alone may have pushed it up."""
+    below, above = _resampled(negatives, positives, draws, seed)
+    values = _value(metric, below, above, scores)
+    if metric not in _BIASED:
+        return values, np.zeros((0, draws))
+    curve = _curve(metric, np.asarray(negatives), np.asarray(positives), scores)
+    gaps = np.abs(_curve(metric, below, above, scores) - curve)
+    if metric == "ks":
+        return values, gaps.max(axis=-1)[None]
+    return values, np.stack([gaps.sum(axis=-1), _calibrated(negatives, positives, scores, draws, seed)])
+
+
+@lru_cache(maxsize=2)
+def _resampled(
+    negatives: tuple[int, ...], positives: tuple[int, ...], draws: int, seed: int
+) -> tuple[Ints, Ints]:
+    """[draws, B] each: counts of both labels in bootstrap samples; AUC and KS share them."""
     cells = np.array([*negatives, *positives], dtype=np.int64)
     rows = int(cells.sum())
     drawn = np.random.default_rng(seed).multinomial(rows, cells / rows, size=draws)
-    half = len(negatives)
-    values = _value(metric, drawn[:, :half], drawn[:, half:], scores)
-    if metric not in _BIASED:
-        return values, np.zeros(0)
-    curve = _curve(metric, cells[:half], cells[half:], scores)
-    noise = np.abs(_curve(metric, drawn[:, :half], drawn[:, half:], scores) - curve)
-    return values, noise.sum(axis=-1) if metric == "ece" else noise.max(axis=-1)
+    return drawn[:, : len(negatives)], drawn[:, len(negatives) :]
+
+
+def _calibrated(
+    negatives: tuple[int, ...], positives: tuple[int, ...], scores: tuple[float, ...], draws: int, seed: int
+) -> Doubles:
+    """[draws] calibration errors of samples whose outcomes are drawn from the scores themselves.
+
+    Consistency resampling (Broecker and Smith, 2007). A bin in which nobody has the outcome does not vary in
+    a bootstrap, so its gap would pass for certain; drawn from its score, it varies as it should.
+    """
+    rows = np.asarray(negatives) + np.asarray(positives)
+    drawn = np.random.default_rng(seed).binomial(rows, np.clip(scores, 0.0, 1.0), size=(draws, len(rows)))
+    return ece(rows - drawn, drawn, scores)
 
 
 def _curve(metric: str, negatives: Ints, positives: Ints, scores: Sequence[float]) -> Doubles:
@@ -156,33 +180,22 @@ def _curve(metric: str, negatives: Ints, positives: Ints, scores: Sequence[float
 def estimate(statistics: Mapping[str, Any], level: float) -> Estimate:
     """A number from score bins, or the largest difference of it between groups, with its interval.
 
-    One group gives the number itself, two or more the largest difference between any two: each pair gets
-    Newcombe's hybrid of the two intervals at a Bonferroni-adjusted level, as in `largest_difference`.
+    One group gives the number itself, two or more the largest difference between any two (`over_pairs`).
 
     Args:
         statistics: `metric` (`auc`, `ks`, `ece` or `brier`), `groups`, `draws` and `seed`. A group holds
-            `negatives` and `positives` by bin, `scores` too for `ece`, and `n`, `mean`, `sd` for `brier`.
+            `negatives` and `positives` by bin, `scores` too for `ece`, and what `moments` gives for `brier`.
         level: two-sided confidence level.
 
     Returns:
         Value, low, high; all None where a group has no such number.
     """
     groups = statistics["groups"]
-    if len(groups) == 1:
-        return _one(groups[0], statistics, level)
-    pairs = list(combinations(range(len(groups)), 2))
-    if not pairs:
-        return None, None, None
-    adjusted = 1 - (1 - level) / len(pairs)
-    found = [_one(group, statistics, adjusted) for group in groups]
-    known = [(v, lo, hi) for v, lo, hi in found if v is not None and lo is not None and hi is not None]
-    if len(known) < len(found):
-        return None, None, None
-    ordered = [sorted((known[a], known[b]), reverse=True) for a, b in pairs]
-    values = [top[0] - base[0] for top, base in ordered]
-    lows = [top[0] - base[0] - math.hypot(top[0] - top[1], base[2] - base[0]) for top, base in ordered]
-    highs = [top[0] - base[0] + math.hypot(top[2] - top[0], base[0] - base[1]) for top, base in ordered]
-    return max(values), max(0.0, *lows), max(highs)
+
+    def one(cells: Mapping[str, Any], at: float) -> Estimate:
+        return _one(cells, statistics, at)
+
+    return one(groups[0], level) if len(groups) == 1 else over_pairs(groups, level, one)
 
 
 def _one(cells: Mapping[str, Any], statistics: Mapping[str, Any], level: float) -> Estimate:
@@ -198,7 +211,7 @@ def _one(cells: Mapping[str, Any], statistics: Mapping[str, Any], level: float) 
     drawn, noise = _drawn(cells, metric, statistics["draws"], statistics["seed"])
     units = sum(sizes) if metric == "ece" else min(sizes)
     finite = np.isfinite(drawn)
-    low, high = _interval(value, drawn[finite], noise[finite] if len(noise) else noise, level, units)
+    low, high = _interval(value, drawn[finite], noise[:, finite], level, units)
     if metric == "auc" and 0 < value < 1:
         least, most = _auc_limits(value, *sizes, level)
         low, high = min(low, least), max(high, most)
@@ -221,36 +234,78 @@ def _auc_limits(value: float, negatives: int, positives: int, level: float) -> t
 
 
 def _interval(value: float, drawn: Doubles, noise: Doubles, level: float, units: int) -> tuple[float, float]:
-    """Percentiles of the draws; from below, for numbers that noise can only push up, the value less noise.
+    """Percentiles of the draws; for KS and ECE, which noise can only push up, with that push taken off.
 
-    KS and ECE of any sample lie above 0, so a percentile would never reach down to 0. The sum or maximum of
-    absolute noise bounds by how much, and its quantile is taken off. Where the draws are too few for the
-    level's tails, the normal interval with their spread is joined. Where they do not vary at all, what
-    `units` rows cannot rule out is: a share of 1 - tail^(1 / units).
+    KS and ECE of any sample lie above 0, so a percentile would never reach down to 0, and draws lie as far
+    above the value as it lies above the truth (Kumar, Liang and Ma, 2019). So the lower end is the value less
+    a quantile of the absolute noise, and the upper end the percentile less the mean excess of the draws.
+    Where the draws are too few for the level's tails, the normal interval with their spread is joined. Where
+    they do not vary at all, what `units` rows cannot rule out is: a share of 1 - tail^(1 / units).
     """
     tail = (1 - level) / 2
     spread = float(drawn.std()) if len(drawn) else 0.0
-    if spread <= 1e-12:  # noqa: PLR2004 - rounding of equal draws
+    if spread <= _NO_SPREAD:
         low, high = value - (1 - tail ** (1 / units)), value + (1 - tail ** (1 / units))
     else:
         kept = max(tail, _TAIL_DRAWS / len(drawn))
         low, high = (float(end) for end in np.quantile(drawn, [kept, 1 - kept]))
         z = NormalDist().inv_cdf(1 - tail) if kept > tail else 0.0
-        low, high = min(low, value - z * spread), max(high, value + z * spread)
         if len(noise):
-            low = value - max(float(np.quantile(noise, 1 - kept)), float(noise.mean() + z * noise.std()))
+            high -= max(0.0, float(drawn.mean()) - value)
+            low = value - max(_upper_end(part, kept, z) for part in noise)
+        low, high = min(low, value - z * spread), max(high, value + z * spread)
     return max(0.0, min(low, value)), min(1.0, max(high, value))
 
 
+def _upper_end(noise: Doubles, kept: float, z: float) -> float:
+    return max(float(np.quantile(noise, 1 - kept)), float(noise.mean() + z * noise.std()))
+
+
+def moments(values: Doubles, codes: Ints, groups: int) -> list[dict[str, float]]:
+    """By group: `n`, `mean`, `sd` and `skew` of the values, the statistics of `brier`; zeros for no rows.
+
+    Args:
+        values: [N] finite values.
+        codes: [N] group of each row.
+        groups: number of groups.
+    """
+    n = np.bincount(codes, minlength=groups)
+    mean = np.bincount(codes, weights=values, minlength=groups) / np.maximum(n, 1)
+    away = values - mean[codes]
+    second, third = (np.bincount(codes, weights=away**power, minlength=groups) for power in (2, 3))
+    sd = np.sqrt(second / np.maximum(n - 1, 1))
+    cubed = np.maximum(n, 1) * sd**3
+    skew = np.divide(third, cubed, out=np.zeros_like(third), where=cubed > _NO_SPREAD)
+    parts = (part.tolist() for part in (n, mean, sd, skew))
+    return [dict(zip(("n", "mean", "sd", "skew"), row, strict=True)) for row in zip(*parts, strict=True)]
+
+
 def _mean(cells: Mapping[str, Any], level: float) -> Estimate:
-    """Student's interval of a mean of values in [0, 1], from n, mean and sd."""
+    """Interval of a mean of values in [0, 1]: Student's joined to Hall's (1992), which allows for skewness.
+
+    Squared errors of a rare outcome are skew: among 200 rows, one in ten favourable, Student's 95 % interval
+    alone held the truth in 92 of 100 samples. Losses that do not vary leave open what n rows cannot rule out.
+    """
     from scipy.special import stdtrit
 
     n, mean = float(cells["n"]), float(cells["mean"])
     if n < 2:  # noqa: PLR2004 - one value has no spread
         return None, None, None
-    half = float(stdtrit(n - 1, 0.5 + level / 2)) * float(cells["sd"]) / math.sqrt(n)
-    return mean, max(0.0, mean - half), min(1.0, mean + half)
+    t, error = float(stdtrit(n - 1, 0.5 + level / 2)), float(cells["sd"]) / math.sqrt(n)
+    if error <= _NO_SPREAD:
+        doubt = 1 - ((1 - level) / 2) ** (1 / n)
+        return mean, max(0.0, mean - doubt), min(1.0, mean + doubt)
+    skew = float(cells.get("skew", 0.0))
+    low, high = mean - error * max(t, _unskewed(t, n, skew)), mean + error * max(t, -_unskewed(-t, n, skew))
+    return mean, max(0.0, low), min(1.0, high)
+
+
+def _unskewed(quantile: float, n: float, skew: float) -> float:
+    """The quantile of a studentised mean of skew values: the inverse of Hall's cubic transformation."""
+    if abs(skew) < _NO_SPREAD:
+        return quantile
+    root = math.sqrt(n)
+    return 3 * root / skew * (math.cbrt(1 + skew * (quantile / root - skew / (6 * n))) - 1)
 
 
 def _value(metric: str, negatives: Ints, positives: Ints, scores: Sequence[float]) -> Doubles:

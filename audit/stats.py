@@ -4,7 +4,8 @@ Two-sided intervals at confidence `level`. No function here knows about limits o
 needs torch. An undefined value (0/0) is None, never a number.
 
 Sources: Wilson (1927); Newcombe (1998), method 10, for differences of proportions; Koopman (1984) for
-ratios of proportions; Zou and Donner (2008) for means of proportions; Clopper and Pearson (1934);
+ratios of proportions; Zou and Donner (2008) for means and ratios of proportions (MOVER); Clopper and
+Pearson (1934);
 Student (1908) for means; Welch (1947) for differences of means.
 """
 
@@ -15,6 +16,7 @@ from statistics import NormalDist
 from typing import Any
 
 from audit.evidence import Measure
+from audit.replicates import estimate as bootstrap_quantiles
 from audit.strata import mantel_haenszel_difference, mantel_haenszel_ratio
 
 Statistics = Mapping[str, Any]
@@ -114,6 +116,32 @@ def koopman(statistics: Statistics, level: float) -> Estimate:
         return ratio, low, high
     exact_low, exact_high = _exact_ratio(statistics, level)
     return ratio, min(low, exact_low), max(high, exact_high)
+
+
+def koopman_exact(statistics: Statistics, level: float) -> Estimate:
+    """Ratio (x1/n1)/(x0/n0): Koopman's interval, widened to what exact limits of both proportions allow.
+
+    Where few rows were selected, or few were not, the tails of a chi-square statistic are too thin at the
+    levels that a family of many comparisons asks for: two of 17 against two of 412 is no rare thing. So
+    each end is the wider of Koopman's and of the square-and-add (MOVER) end on the scale of logarithms over
+    Clopper-Pearson limits (Zou and Donner, 2008). With many rows the two agree and nothing is widened.
+    """
+    value, low, high = koopman(statistics, level)
+    if value is None or low is None or high is None:
+        return UNDEFINED
+    exact_low, exact_high = _mover_ratio(statistics, _shared(statistics, level), value)
+    return value, min(low, exact_low), max(high, exact_high)
+
+
+def _mover_ratio(statistics: Statistics, level: float, ratio: float) -> tuple[float, float]:
+    """Ends over exact limits; without a logarithm (nobody selected), those that share the error."""
+    p1, l1, u1 = clopper_pearson({"x": statistics["x1"], "n": statistics["n1"]}, level)
+    p0, l0, u0 = clopper_pearson({"x": statistics["x0"], "n": statistics["n0"]}, level)
+    if not (p1 and l1 and u1 and p0 and l0 and u0):
+        return _exact_ratio(statistics, level)
+    below = math.hypot(math.log(p1 / l1), math.log(u0 / p0))
+    above = math.hypot(math.log(u1 / p1), math.log(p0 / l0))
+    return ratio * math.exp(-below), ratio * math.exp(above)
 
 
 def _exact_ratio(statistics: Statistics, level: float) -> tuple[float, float]:
@@ -326,12 +354,41 @@ def cramers_v(statistics: Statistics, level: float) -> Estimate:
     return estimate(statistics, level)
 
 
+def quantile(statistics: Statistics, level: float) -> Estimate:
+    """A quantile of counted values with the interval of order statistics; see `audit.quantile.quantile`."""
+    from audit.quantile import quantile as estimate
+
+    return estimate(statistics, level)
+
+
+def calibration_bins(statistics: Statistics, level: float) -> Estimate:
+    """A debiased or class-wise calibration error from score bins; see `audit.reliability.bins.estimate`."""
+    from audit.reliability.bins import estimate
+
+    return estimate(statistics, level)
+
+
+def risk_coverage(statistics: Statistics, level: float) -> Estimate:
+    """A number of the risk-coverage curve; see `audit.reliability.risk.estimate`."""
+    from audit.reliability.risk import estimate
+
+    return estimate(statistics, level)
+
+
+def rate_at_rate(statistics: Statistics, level: float) -> Estimate:
+    """False positive rate at a true positive rate; see `audit.reliability.detection.estimate`."""
+    from audit.reliability.detection import estimate
+
+    return estimate(statistics, level)
+
+
 METHODS: dict[str, Callable[[Statistics, float], Estimate]] = {
     "wilson": wilson,
     "clopper_pearson": clopper_pearson,
     "newcombe": newcombe,
     "difference_of_many": difference_of_many,
     "koopman": koopman,
+    "koopman_exact": koopman_exact,
     "odds": odds,
     "odds_difference": odds_difference,
     "student_t": student_t,
@@ -345,7 +402,12 @@ METHODS: dict[str, Callable[[Statistics, float], Estimate]] = {
     "mantel_haenszel_difference": mantel_haenszel_difference,
     "wilson_against": wilson_against,
     "score_bins": score_bins,
+    "calibration_bins": calibration_bins,
+    "risk_coverage": risk_coverage,
+    "rate_at_rate": rate_at_rate,
     "cramers_v": cramers_v,
+    "quantile": quantile,
+    "bootstrap_quantiles": bootstrap_quantiles,
 }
 
 

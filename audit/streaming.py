@@ -1,7 +1,8 @@
 """Streaming: counts of a table of decisions that is larger than memory.
 
 A Parquet file of one row per decision is read in batches and added up to one table of counts, from which
-every rate by group follows. At no time are more rows than those of one batch in memory.
+every rate by group follows. At no time are more rows than those of one batch in memory. A whole audit of
+such a file needs no program: `[data] stream = true` in audit.toml.
 
     from audit.streaming import group_rates, stream_cells
 
@@ -21,6 +22,7 @@ import numpy as np
 from audit.dataset import UNKNOWN, Ints
 from audit.errors import LoadError, nearest
 from audit.evidence import Measure
+from audit.readers.combinations import plain_column, refuse_empty
 from audit.stats import proportion
 
 if TYPE_CHECKING:
@@ -70,9 +72,9 @@ def stream_cells(
         batch_rows: rows in memory at a time.
 
     Raises:
-        LoadError: the file cannot be read, a column is absent or named twice, a
-            class is empty, or the columns have so many
-            values that the counts would be no summary (a number that was not binned).
+        LoadError: the file cannot be read, a column is absent or named twice, a class is empty or NaN, or
+            the columns have so many values that the counts would be no summary (a number that was not
+            binned).
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -82,8 +84,12 @@ def stream_cells(
     try:
         with pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
             _refuse_columns(path, columns, file.schema_arrow.names)
+            done = 0
             for batch in file.iter_batches(batch_size=batch_rows, columns=list(columns)):
+                for name in (label, prediction):
+                    refuse_empty(path, name, plain_column(batch[name]), done)
                 total.update(_counted(path, batch.select(list(columns))))
+                done += batch.num_rows
                 _refuse_many(path, columns, len(total))
     except (OSError, pa.ArrowException) as error:
         raise LoadError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}.") from None
@@ -142,7 +148,6 @@ def _refuse_many(path: str | Path, columns: tuple[str, ...], cells: int) -> None
 
 def _counted(path: str | Path, batch: "pa.RecordBatch") -> dict[_Key, int]:
     """The combinations of values in one batch, as text, and their rows."""
-    _refuse_empty(path, batch)
     codes, levels = zip(*(_coded(column) for column in batch.columns), strict=True)
     sizes = [len(words) for words in levels]
     if not batch.num_rows:
@@ -158,14 +163,6 @@ def _counted(path: str | Path, batch: "pa.RecordBatch") -> dict[_Key, int]:
         place = np.unravel_index(cell, sizes)
         found[tuple(words[i] for words, i in zip(levels, place, strict=True))] += int(counts[cell])
     return found
-
-
-def _refuse_empty(path: str | Path, batch: "pa.RecordBatch") -> None:
-    for name, column in list(zip(batch.schema.names, batch.columns, strict=True))[-2:]:
-        if column.null_count:
-            raise LoadError(
-                f"{path}: column '{name}' has empty cells; a row needs its true and its predicted class."
-            )
 
 
 def _coded(column: "pa.Array") -> tuple[Any, list[str]]:

@@ -138,7 +138,10 @@ def _rows(finding: Finding) -> list[tuple[str, str, str, str]]:
         whom = ", ".join(item.group.values())
         value = (
             ""
-            if item.value is None or item.low is None or item.high is None
+            if item.verdict is Verdict.NOT_EVALUABLE
+            or item.value is None
+            or item.low is None
+            or item.high is None
             else (f"{item.value:.3f} [{item.low:.3f}, {item.high:.3f}]")
         )
         text = escape("  ".join(part for part in (item.limit, whom, value or item.reason) if part))

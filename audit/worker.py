@@ -11,6 +11,8 @@ import queue
 import sys
 import threading
 import traceback
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -71,7 +73,8 @@ def _load(config: Config, answers: BinaryIO) -> Any:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
     model, data = load_both(config)
-    bench = set_up(model, data, config.seed, installed_products())
+    reread = partial(read_more, config, model)
+    bench = set_up(model, data, config.seed, installed_products(), config.folder, reread)
     _say(
         answers,
         event="ready",
@@ -102,6 +105,25 @@ def load_both(config: Config) -> tuple[Any, Any]:
         return no_model(config.model.predictions, data), data
     section = config.model if classes else config.model.model_copy(update={"classes": data.classes})
     return load_model(section, config.folder, data.inputs), data
+
+
+def read_more(config: Config, model: Any, path: str, where: Mapping[str, Any]) -> Any:
+    """Other rows, read by the reader and the encoder of `[data]`, without the sensitive features.
+
+    Args:
+        config: whose `[data]` says how.
+        model: the loaded model.
+        path: another file, relative to audit.toml; empty for the same one.
+        where: the values that rows must have; it takes the place of that of `[data]`, and so do all rows
+            that of its sample.
+    """
+    from audit.read import load_data
+
+    bare = {"sensitive": (), "control": (), "bins": {}, "stream": False, "rows": None}
+    file = {"path": Path(path)} if path else {}
+    section = config.data.model_copy(update={**bare, **file, "where": dict(where)})
+    limits = {"classes": model.classes, "input_range": config.model.input_range, "task": config.model.task}
+    return load_data(section, config.folder, **limits)
 
 
 def _cannot_load(config: Config, error: Exception) -> str:

@@ -3,7 +3,8 @@
 python benchmarks/fairness.py                       points and bootstrap at 1,000,000 rows
 python benchmarks/fairness.py --rows 20000          the same, smaller
 python benchmarks/fairness.py --slices              the search for the worst slices
-python benchmarks/fairness.py --stream 100000000    rows streamed from Parquet, with peak memory
+python benchmarks/fairness.py --stream 100000000    rows streamed from Parquet, with peak memory: counted by
+                                                    the function, and read as an audit.toml with stream = true
 """
 
 import argparse
@@ -23,7 +24,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from audit.config import DataSection
 from audit.groups import count_cells
+from audit.read import load_data
 from audit.readers.raw import coded
 from audit.slices import Space, numeric_axis, search
 from audit.stats import proportion
@@ -226,12 +229,13 @@ def write_stream(rows: int, path: Path) -> None:
 
 
 def stream(rows: int) -> None:
-    """Write a Parquet file, then count it in a process of its own that reports its peak memory."""
+    """Write a Parquet file, then count and read it, each in a process that reports its peak memory."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.parquet"
         write_stream(rows, path)
         print(f"{rows:,} coded rows in Parquet: {path.stat().st_size / 2**20:,.0f} MiB on disk")
-        subprocess.run([sys.executable, __file__, "--count", str(path)], check=True)  # noqa: S603 - this program
+        for mode in ("--count", "--read"):
+            subprocess.run([sys.executable, __file__, mode, str(path)], check=True)  # noqa: S603 - this program
 
 
 def count_stream(path: Path) -> None:
@@ -239,10 +243,26 @@ def count_stream(path: Path) -> None:
     wall, cpu = time.perf_counter(), time.process_time()
     cells = stream_cells(path, ["first", "second"], "label", "predicted")
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    report_stream("counted", cells.rows, cells.counts.size, wall, cpu)
+
+
+def read_stream(path: Path) -> None:
+    """Read the file at `path` as `[data] stream = true` does."""
+    section = DataSection(
+        path=path, stream=True, target="label", sensitive=("first", "second"), favourable="1"
+    )
+    wall, cpu = time.perf_counter(), time.process_time()
+    data = load_data(section, path.parent, predictions="predicted")
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    report_stream("read", data.size, len(data), wall, cpu)
+
+
+def report_stream(verb: str, rows: int, cells: int, wall: float, cpu: float) -> None:
+    """Rows a second, and the peak of this process beside its bar."""
     peak = peak_bytes()
     reached = "reached" if peak < BARS["peak"] else "MISSED"
-    print(f"counted {cells.rows:,} rows into {cells.counts.size} cells: {wall:.1f} s wall, {cpu:.1f} s CPU")
-    print(f"{cells.rows / wall / 1e6:.1f} million rows a second; peak memory of the whole process")
+    print(f"{verb} {rows:,} rows as {cells} cells: {wall:.1f} s wall, {cpu:.1f} s CPU")
+    print(f"{rows / wall / 1e6:.1f} million rows a second; peak memory of the whole process")
     print(f"{peak / 2**20:,.0f} MiB, bar {BARS['peak'] / 2**30:.0f} GiB: {reached}")
 
 
@@ -267,7 +287,11 @@ def main() -> None:
     parser.add_argument("--slices", action="store_true")
     parser.add_argument("--stream", type=int, metavar="ROWS")
     parser.add_argument("--count", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.read:
+        read_stream(given.read)
+        return
     if given.count:
         count_stream(given.count)
         return

@@ -116,3 +116,50 @@ def test_what_contradicts_an_audit_without_a_model_is_a_sentence(tmp_path, text,
     with pytest.raises(ConfigError) as caught:
         read_config(written(tmp_path, text))
     assert words in str(caught.value)
+
+
+RELATED = """
+[data.features.age]
+direction = "increase"
+step = 1
+cost = 0.2
+[[data.relations]]
+terms = { gain = 1, "capital loss" = -1 }
+at_least = 0
+[[data.relations]]
+terms = { a = 0.5, b = 0.5 }
+equals = 1
+"""
+
+
+def test_how_features_may_change_and_what_holds_for_every_row(tmp_path):
+    data = read_config(written(tmp_path, LEAST + RELATED)).data
+    age = data.features["age"]
+    assert (age.direction, age.step, age.cost, age.dropped) == ("increase", 1, 0.2, "")
+    first, second = data.relations
+    assert first.terms == {"gain": 1, "capital loss": -1}
+    assert (first.at_least, first.at_most, first.equals) == (0, None, None)
+    assert second.equals == 1
+    assert read_config(written(tmp_path, LEAST)).data.relations == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('direction = "increase"', 'direction = "up"', "'data.features.age.direction' = 'up'"),
+        ("step = 1", "step = 0", "'data.features.age.step' = 0"),
+        ("cost = 0.2", "cost = -1", "'data.features.age.cost' = -1"),
+        ("step = 1", 'kind = "categorical"', "direction and step are for numbers"),
+        ("step = 1", 'dropped = "x"', "dropped names a category, and this feature is numeric"),
+        ("at_least = 0", "", "a relation needs at_least, at_most or both, or else equals"),
+        ("at_least = 0", "at_least = 0\nequals = 1", "a relation needs at_least, at_most or both"),
+        ("at_least = 0", "at_least = 3\nat_most = 2", "at_least 3 lies above at_most 2"),
+        ("a = 0.5", "a = 0", "factor 0 says nothing"),
+        ("at_least = 0", "atleast = 0", "'data.relations.0.atleast' is not a known key"),
+        ("{ a = 0.5, b = 0.5 }", "{}", "'data.relations.1.terms'"),
+    ],
+)
+def test_a_constraint_that_makes_no_sense_is_a_sentence(tmp_path, old, new, words):
+    with pytest.raises(ConfigError) as caught:
+        read_config(written(tmp_path, LEAST + RELATED.replace(old, new, 1)))
+    assert words in str(caught.value)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audit.dataset import Dataset, Feature, sample_rows
+from audit.dataset import Dataset, Feature, Relation, sample_rows
 from audit.errors import NotApplicable
 
 
@@ -59,3 +59,16 @@ def test_labels_that_are_not_known_are_told_to_whoever_asks_and_never_made_up():
     with pytest.raises(AttributeError, match="no attribute 'label'"):
         _ = data.label
     assert "inputs" in repr(data)
+
+
+@pytest.mark.parametrize(
+    ("terms", "low", "high", "text"),
+    [
+        ((("gain", 1.0), ("loss", -1.0)), 0.0, None, "gain - loss >= 0"),
+        ((("a", -2.0), ("b", 0.5)), None, 3.0, "- 2 a + 0.5 b <= 3"),
+        ((("a", 1.0),), 1.0, 2.0, "1 <= a <= 2"),
+        ((("a", 1.0), ("b", 1.0)), 100.0, 100.0, "a + b = 100"),
+    ],
+)
+def test_a_relation_reads_as_it_is_written(terms, low, high, text):
+    assert Relation(terms=terms, low=low, high=high).text == text

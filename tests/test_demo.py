@@ -36,6 +36,7 @@ def test_every_planned_check_of_both_models_was_measured(credit, digits):
             "fairness.counterfactual",
             "fairness.custom",
             "fairness.ll144",
+            "fairness.ll144_published",
             "fairness.regression",
         }
 

@@ -14,6 +14,7 @@ from sklearn.preprocessing import (
     MinMaxScaler,
     OneHotEncoder,
     OrdinalEncoder,
+    PowerTransformer,
     StandardScaler,
 )
 
@@ -304,3 +305,75 @@ def test_german_credit(shared_data, tmp_path):
     assert [data.labels[sex.codes == c].mean() for c in range(2)] == pytest.approx([0.6484, 0.7232], abs=1e-4)
     with pytest.raises(LoadError, match=r"german\.csv: sensitive column 'age' holds 53 different numbers"):
         load_data(section.model_copy(update={"sensitive": ("age",)}), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("scaler", "unit", "zero"),
+    [
+        (StandardScaler(), np.std([20, 30, 40, 50]), 35),
+        (MinMaxScaler(), 30, 20),
+        ("passthrough", 1, 0),
+    ],
+)
+def test_an_encoder_that_keeps_proportions_tells_the_users_units(tmp_path, scaler, unit, zero):
+    parts = [("n", scaler, ["age"]), ("c", OneHotEncoder(), ["job"])]
+    told = {"age": {"direction": "increase", "step": 5, "cost": 0.1}, "job": {"cost": 3}}
+    age, job = load(tmp_path, ColumnTransformer(parts).fit(FRAME), features=told).features
+    assert age.unit == pytest.approx(unit)
+    assert age.zero == pytest.approx(zero, abs=1e-9)
+    assert (age.direction, age.step, age.cost) == ("increase", 5, 0.1)
+    assert (job.cost, job.unit) == (3, 1)
+
+
+def test_ordinal_codes_count_categories_whatever_scales_them(tmp_path):
+    scaled = make_pipeline(OrdinalEncoder(), StandardScaler())
+    fitted = ColumnTransformer([("o", scaled, ["job"]), ("p", OrdinalEncoder(), ["sex"])]).fit(FRAME)
+    data = load(tmp_path, fitted, features={"job": {"direction": "increase"}})
+    job, sex = data.features
+    codes = data.inputs[:, 0].astype(float) * job.unit + job.zero
+    np.testing.assert_allclose(codes, [1, 0, 2, 1], atol=1e-6)  # ?, cook, smith
+    assert (sex.kind, sex.unit, sex.zero) == ("ordinal", 1, 0)
+
+
+def test_an_encoder_that_does_not_keep_proportions_is_refused_what_it_cannot_keep(tmp_path):
+    frame = FRAME.assign(age=[1, 2, 40, 900])
+    fitted = ColumnTransformer([("n", PowerTransformer(), ["age"]), ("c", OneHotEncoder(), ["sex"])]).fit(
+        frame
+    )
+    age, _ = load(tmp_path, fitted, frame).features
+    assert age.unit is None
+    for told in ({"direction": "increase"}, {"step": 1}, {"cost": 2}):
+        with pytest.raises(
+            LoadError, match=r'features\."age".*cannot be kept, because e\.skops does not keep'
+        ):
+            load(tmp_path, fitted, frame, features={"age": told})
+    with pytest.raises(LoadError, match=r"relations.*does not keep the proportions of 'age'"):
+        load(tmp_path, fitted, frame, relations=[{"terms": {"age": 1}, "at_least": 0}])
+
+
+def test_a_relation_beside_an_encoder_speaks_of_the_raw_columns(tmp_path):
+    parts = [("n", StandardScaler(), ["age"]), ("m", MinMaxScaler(), ["label"])]
+    fitted = ColumnTransformer(parts).fit(FRAME)
+    relation = {"terms": {"age": 1, "label": -10}, "at_least": 20, "at_most": 40}
+    (found,) = load(tmp_path, fitted, relations=[relation]).relations
+    assert found.text == "20 <= age - 10 label <= 40"
+    with pytest.raises(LoadError, match=r"row 3 breaks the relation age - 10 label <= 39: its sum is 40"):
+        load(tmp_path, fitted, relations=[{"terms": {"age": 1, "label": -10}, "at_most": 39}])
+
+
+def test_the_dropped_category_is_known_by_name(tmp_path):
+    job, sex = load(tmp_path, encoder(drop="first")).features[1:]
+    assert (job.dropped, sex.dropped) == ("?", "f")
+    assert [f.dropped for f in load(tmp_path, encoder()).features] == ["", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("told", "complaint"),
+    [
+        ({"sex": {"direction": "increase"}}, "direction and step are for numbers, and it is one-hot encoded"),
+        ({"sex": {"kind": "categorical", "dropped": "m"}}, "dropped cannot be given beside an encoder"),
+    ],
+)
+def test_what_does_not_fit_an_encoded_feature_gets_one_sentence(tmp_path, told, complaint):
+    with pytest.raises(LoadError, match=complaint):
+        load(tmp_path, encoder(), features=told)

@@ -2,7 +2,7 @@ import pytest
 
 from audit.config import DataSection
 from audit.errors import LoadError
-from audit.read import load_data
+from audit.read import describe_data, load_data
 
 TABLE = "age,colour_red,colour_blue,grade,label\n30,1,0,2,0\n41,0,1,3,1\n52,0,0,1,1\n"
 
@@ -99,3 +99,72 @@ def test_numeric_sensitive_columns_are_inputs_and_words_are_not(tmp_path):
 def test_a_table_without_inputs_is_refused(tmp_path):
     with pytest.raises(LoadError, match=r"t\.csv has no column of inputs"):
         load(tmp_path, "label\n1\n0\n")
+
+
+HOW = {
+    "age": {"direction": "increase", "step": 1, "cost": 0.5},
+    "colour": {
+        "kind": "categorical",
+        "columns": ["colour_red", "colour_blue"],
+        "dropped": "green",
+        "cost": 2,
+    },
+}
+
+
+def test_how_a_feature_may_change_is_kept_with_it(tmp_path):
+    age, colour, grade = load(tmp_path, features=HOW).features
+    assert (age.direction, age.step, age.cost, age.unit, age.zero) == ("increase", 1, 0.5, 1, 0)
+    assert (colour.dropped, colour.cost, colour.direction) == ("green", 2, None)
+    assert (grade.direction, grade.step, grade.cost) == (None, None, None)
+
+
+def test_what_is_stated_of_changes_is_in_the_record_and_in_the_fingerprint(tmp_path):
+    plain, told = load(tmp_path), load(tmp_path, features={"age": HOW["age"]})
+    tied = load(tmp_path, relations=[{"terms": {"age": 1, "grade": -1}, "at_least": 0}])
+    assert len({data.fingerprint for data in (plain, told, tied)}) == 3
+    (facts, *_) = describe_data(told)["features"]
+    assert (facts["direction"], facts["step"], facts["cost"]) == ("increase", 1, 0.5)
+    assert describe_data(tied)["relations"] == ["age - grade >= 0"]
+    assert "relations" not in describe_data(plain)
+
+
+@pytest.mark.parametrize(
+    ("told", "low", "high"),
+    [
+        ({"at_least": 28}, 28, None),
+        ({"at_most": 60}, None, 60),
+        ({"at_least": 20, "at_most": 60}, 20, 60),
+    ],
+)
+def test_a_relation_that_every_row_keeps_is_kept(tmp_path, told, low, high):
+    (relation,) = load(tmp_path, relations=[{"terms": {"age": 1, "grade": -1}, **told}]).relations
+    assert (relation.terms, relation.low, relation.high) == ((("age", 1), ("grade", -1)), low, high)
+
+
+def test_an_equation_holds_in_single_precision(tmp_path):
+    text = "a,b,label\n0.1,0.2,0\n0.25,0.05,1\n"
+    (relation,) = load(tmp_path, text, relations=[{"terms": {"a": 1, "b": 1}, "equals": 0.3}]).relations
+    assert relation.low == relation.high == 0.3
+    assert relation.text == "a + b = 0.3"
+
+
+@pytest.mark.parametrize(
+    ("relation", "complaint"),
+    [
+        ({"terms": {"agee": 1}, "at_least": 0}, r"relations.*'agee' is not a feature of .*nearest is 'age'"),
+        (
+            {"terms": {"colour": 1}, "at_least": 0},
+            r"relations.*'colour' is categorical and has 2 input columns",
+        ),
+        (
+            {"terms": {"age": 1, "grade": -10}, "at_least": 12},
+            r"t\.csv: row 1 breaks the relation age - 10 grade >= 12: its sum is 10 \(2 of 3 rows\)",
+        ),
+        ({"terms": {"age": 1}, "equals": 30}, r"row 2 breaks the relation age = 30: its sum is 41"),
+    ],
+)
+def test_a_relation_that_cannot_be_kept_gets_one_sentence(tmp_path, relation, complaint):
+    colour = {"kind": "categorical", "columns": ["colour_red", "colour_blue"]}
+    with pytest.raises(LoadError, match=complaint):
+        load(tmp_path, features={"colour": colour}, relations=[relation])

@@ -1,6 +1,7 @@
 import os
 import tomllib
 import warnings
+from itertools import product
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch import nn
 
 from audit.config import read_config
 from audit.errors import ConfigError, LoadError
-from audit.init import _comment, _key, _toml, model_format, write_config
+from audit.init import _comment, _key, _toml, model_format, write_config, write_decisions_config
 from audit.read import load_data
 
 ROWS = "income,sex_f,sex_m,grade,age,sex,decision\n" + "".join(
@@ -204,3 +205,77 @@ def test_an_exported_model_is_loaded_and_told(tmp_path, table):
     text = write_config(tmp_path / "model.pt2", table, tmp_path / "audit.toml")
     assert "# it loads: its output was recognised as " in text
     assert "PROBLEM" not in text
+
+
+COUNTED = "sex,race,hired,earned,people,score\n" + "".join(
+    f"{sex},{race},{hired},{earned},{40 + 7 * k},{k / 16}\n"
+    for k, (sex, race, hired, earned) in enumerate(
+        product(("F", "M"), ("A", "B"), ("no", "yes"), ("no", "yes"))
+    )
+)
+
+
+@pytest.fixture
+def counts(tmp_path):
+    path = tmp_path / "decisions.csv"
+    path.write_text(COUNTED, encoding="utf-8")
+    return path
+
+
+def test_a_table_of_decisions_gets_a_file_that_loads(tmp_path, counts):
+    out = tmp_path / "audit.toml"
+    text = write_decisions_config(counts, out, "hired", count="people", target="earned")
+    assert out.read_text(encoding="utf-8") == text
+    config = read_config(out)
+    assert (config.model.predictions, config.model.path) == ("hired", None)
+    assert (config.data.count, config.data.target) == ("people", "earned")
+    assert config.data.sensitive == ("sex", "race")
+    assert config.data.favourable == "yes"
+    (limit,) = config.policy.policy().limits
+    assert (limit.check, limit.measure, limit.at_least) == ("fairness.groups", "selection_rate_ratio", 0.8)
+    data = load_data(config.data, config.folder, predictions=config.model.predictions)
+    assert data.size == sum(40 + 7 * k for k in range(16))
+    assert "PROBLEM" not in text
+    assert "guess" in next(line for line in text.splitlines() if line.startswith("sensitive ="))
+
+
+def test_scores_get_a_threshold_and_what_is_said_is_no_guess(tmp_path, counts):
+    text = write_decisions_config(counts, tmp_path / "a.toml", "score", sensitive=("sex",))
+    config = read_config(tmp_path / "a.toml")
+    assert "threshold" in config.model.model_fields_set
+    assert config.data.target is None
+    assert config.data.count is None
+    assert config.data.sensitive == ("sex",)
+    assert "guess" not in next(line for line in text.splitlines() if line.startswith("sensitive ="))
+    decided = write_decisions_config(counts, tmp_path / "b.toml", "hired")
+    assert "threshold" not in read_config(tmp_path / "b.toml").model.model_fields_set
+    assert "\n# threshold" in decided
+
+
+def test_a_table_without_sensitive_columns_asks_nothing_of_groups(tmp_path):
+    (tmp_path / "d.csv").write_text("hired,n\nyes,3\nno,2\n", encoding="utf-8")
+    write_decisions_config(tmp_path / "d.csv", tmp_path / "audit.toml", "hired", count="n")
+    config = read_config(tmp_path / "audit.toml")
+    assert config.policy.policy().limits == ()
+    assert config.data.sensitive == ()
+
+
+def test_what_does_not_load_of_a_table_of_decisions_is_told_on_top(tmp_path, counts):
+    text = write_decisions_config(counts, tmp_path / "audit.toml", "hired", count="score")
+    assert "# PROBLEM: the data do not load yet" in text
+    assert read_config(tmp_path / "audit.toml").data.count == "score"
+
+
+def test_a_table_of_decisions_that_is_not_there_is_a_sentence(tmp_path, counts):
+    with pytest.raises(LoadError, match=r"no column 'hire'.* which --predictions names.* 'hired'"):
+        write_decisions_config(counts, tmp_path / "a.toml", "hire")
+    with pytest.raises(LoadError, match=r"no column 'n'.* which --count names"):
+        write_decisions_config(counts, tmp_path / "a.toml", "hired", count="n")
+    with pytest.raises(LoadError, match="does not exist"):
+        write_decisions_config(tmp_path / "no.csv", tmp_path / "a.toml", "hired")
+    (tmp_path / "a.toml").write_text("", encoding="utf-8")
+    with pytest.raises(ConfigError, match="already exists"):
+        write_decisions_config(counts, tmp_path / "a.toml", "hired")
+    np.savez(tmp_path / "x.npz", inputs=np.zeros((2, 3)), hired=np.array([0, 1]))
+    with pytest.raises(LoadError, match="holds arrays"):
+        write_decisions_config(tmp_path / "x.npz", tmp_path / "b.toml", "hired")

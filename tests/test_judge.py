@@ -1,8 +1,11 @@
+import json
+
 import pytest
 
+from audit.evidence import Doubt
 from audit.judge import conclude, judge
 from audit.policy import Limit, Policy, Verdict
-from audit.record import SCHEMA, Finding, Outcome, Planned, Record
+from audit.record import SCHEMA, Finding, Outcome, Planned, Record, canonical, finding_from
 from audit.stats import proportion
 
 
@@ -143,3 +146,33 @@ def test_an_undefined_number_is_not_a_judged_one():
     )
     outcome = judge(record([empty], asks(on_not_evaluable="pass"))).verdict
     assert outcome.exit_code == 2
+
+
+def doubting(*checks, measures=("accuracy",)):
+    against = Doubt(checks=checks, measures=measures, reason="the attack found no planted example")
+    return finding("c.d", doubts=(against,))
+
+
+@pytest.mark.parametrize(
+    ("x", "verdict"), [(95, Verdict.INCONCLUSIVE), (50, Verdict.FAIL), (82, Verdict.INCONCLUSIVE)]
+)
+def test_a_number_that_another_finding_doubts_cannot_pass(x, verdict):
+    judged = judge(record([finding(x=x), doubting("a.b")], asks()))
+    (judgement,) = judged.findings[0].verdicts
+    assert judgement.verdict is verdict
+    assert judged.findings[0].measures == finding(x=x).measures
+    if x == 95:
+        assert "no planted example" in judgement.reason
+        assert judgement.needed_n is None
+
+
+@pytest.mark.parametrize("doubts", [doubting("a.c"), doubting("a.b", measures=("robust_accuracy",))])
+def test_a_doubt_speaks_of_the_numbers_it_names_and_no_others(doubts):
+    assert judge(record([finding(), doubts], asks())).findings[0].verdicts[0].verdict is Verdict.PASS
+
+
+def test_a_doubt_is_kept_in_the_record():
+    before = doubting("a.b")
+    after = finding_from(json.loads(canonical(before)))
+    assert canonical(after) == canonical(before)
+    assert after.doubts[0].checks == ["a.b"]

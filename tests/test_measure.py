@@ -1,17 +1,24 @@
 """Whatever a check does, a finding comes of it, and never a pass by accident."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from audit.check import check
-from audit.dataset import Dataset
+from audit.checks.fairness.groups import groups
+from audit.checks.fairness.ll144 import ll144
+from audit.checks.fairness.representation import representation
+from audit.checks.performance.accuracy import accuracy
+from audit.dataset import Dataset, Sensitive
 from audit.errors import NotApplicable, NotEvaluable
 from audit.evidence import Evidence, Figure, Measure, Table
 from audit.load import no_model
 from audit.measure import fitting, is_untouched, measure, set_up
 from audit.model import Model
+from audit.products.predictions import predictions
 from audit.registry import Broken
 from audit.stats import proportion
 
@@ -329,3 +336,144 @@ def test_randomness_starts_anew_for_each_check():
 
     on = bench()
     assert run(draws, on).measures[0].value == run(draws, on).measures[0].value
+
+
+def counted_people(people, rows=12, **fields):
+    """Lines of a table of counts: sex, race, outcome and decision, and how many people each stands for."""
+    random = np.random.default_rng(1)
+    parts = {
+        name: Sensitive(name=name, groups=names, codes=random.integers(0, len(names), rows))
+        for name, names in (("sex", ("F", "M")), ("race", ("A", "B", "unknown")))
+    }
+    known = {"decisions": random.integers(0, 2, rows), "labels": random.integers(0, 2, rows)} | fields
+    return Dataset(
+        inputs=np.zeros((rows, 0), np.float32), modality="tabular", classes=("no", "yes"), favourable=1,
+        sensitive=parts, people=np.array(people, dtype=np.int64), **known,
+    )  # fmt: skip
+
+
+def stated(data):
+    return set_up(no_model("decision", data), data, 0, {"predictions": predictions})
+
+
+def test_twenty_million_people_in_twelve_lines_are_measured_as_twelve_rows():
+    people = [2_000_000] * 9 + [1_999_999, 1, 1]
+    on = stated(counted_people(people))
+    assert on.data.size > 19_000_000
+    for item in (groups, ll144, representation):
+        finding = measure(item, item.settings({}), on, None)
+        assert finding.status == "measured", finding.reason
+        sizes = [m.n for m in finding.measures if m.name == "share" or m.group == {"sex": "F"}]
+        assert max(sizes) > 1_000_000
+    assert "written_out" not in vars(on)
+    arrays = [on.data.inputs, on.data.people, on.data.decisions, *vars(on.made["predictions"]).values()]
+    assert {len(item) for item in arrays} == {12}
+
+
+@pytest.mark.parametrize("item", [groups, ll144, representation], ids=lambda item: item.name)
+@pytest.mark.parametrize("scored", [False, True])
+def test_a_check_that_weighs_measures_what_it_would_of_all_the_rows(item, scored):
+    random = np.random.default_rng(2)
+    scores = {"scores": random.random(40), "missing": {"x": random.random(40) < 0.3}} if scored else {}
+    on = stated(counted_people(random.integers(1, 30, 40), rows=40, **scores))
+    settings = {"mode": "scoring"} if item is ll144 and scored else {}
+    settings |= {"control": ("race",)} if item is groups else {}
+    found = measure(item, item.settings(settings), on, None)
+    by_hand = measure(replace(item, weighted=False), item.settings(settings), on, None)
+    assert found.status == by_hand.status == "measured"
+    assert found.measures == by_hand.measures
+    assert found.tables == by_hand.tables
+    assert found.caveats == by_hand.caveats
+    assert len(on.written_out.data) == on.data.size
+
+
+@pytest.mark.parametrize("median_of", ["all", "known"])
+def test_the_median_of_people_is_that_of_their_scores_one_after_the_other(median_of):
+    """An even number of people whose two middle ones have different scores, and some of unknown race."""
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        scores = np.round(random.random(8), 1)
+        on = stated(counted_people(random.integers(1, 4, 8), rows=8, scores=scores))
+        settings = ll144.settings({"mode": "scoring", "median_of": median_of})
+        found = measure(ll144, settings, on, None)
+        assert found.caveats == measure(replace(ll144, weighted=False), settings, on, None).caveats
+        if median_of == "all":
+            median = np.median(np.repeat(scores, on.data.people))
+            assert f"The median score of all people is {median:.6g}." in " ".join(found.caveats)
+
+
+def test_the_accuracy_of_a_model_counts_people():
+    rows = small_data(30)
+    people = np.random.default_rng(3).integers(1, 6, 30)
+    sex = Sensitive(name="sex", groups=("F", "M"), codes=np.arange(30) % 3 % 2)
+    data = Dataset(**{**vars(rows), "people": people, "sensitive": {"sex": sex}})
+    on = set_up(small_model(), data, 0, {"predictions": predictions})
+    found = measure(accuracy, accuracy.settings({}), on, None)
+    assert found.cost.forward_rows == 30
+    by_hand = measure(replace(accuracy, weighted=False), accuracy.settings({}), on, None)
+    assert by_hand.cost.forward_rows == people.sum() == found.measures[0].n
+    assert found.measures == by_hand.measures
+    assert found.tables == by_hand.tables
+
+
+def rows_seen(data, counted):
+    """Title."""
+    return Evidence(
+        measures=(
+            Measure(name="rows", value=float(len(data))),
+            Measure(name="product", value=float(counted["rows"])),
+        )
+    )
+
+
+def test_any_other_check_sees_a_row_for_each_person_and_products_of_its_own():
+    data = Dataset(**{**vars(small_data(3)), "people": np.array([3, 1, 2])})
+    on = set_up(small_model(), data, 0, {"counted": counted})
+    for weighted, rows in ((False, 6), (True, 3), (False, 6)):
+        finding = run(rows_seen, on, weighted=weighted)
+        assert [m.value for m in finding.measures] == [rows, rows]
+    assert on.written_out.data.inputs.tolist() == np.repeat(data.inputs, [3, 1, 2], axis=0).tolist()
+    assert on.written_out.made["counted"]["rows"] == 6
+    plain = bench()
+    assert plain.written_out is plain
+
+
+def length(data):
+    """Title."""
+    return Evidence(measures=(Measure(name="rows", value=float(len(data))),))
+
+
+def test_more_people_than_are_written_out_are_a_reason_and_no_memory():
+    on = stated(counted_people([2_000_000] * 12))
+    finding = run(length, on)
+    assert finding.status == "not_applicable"
+    assert "it looks at a row for each person, and the data count 24,000,000 people" in finding.reason
+    assert "written_out" not in vars(on)
+
+
+@pytest.mark.parametrize(("width", "status"), [(100, "measured"), (101, "not_applicable")])
+def test_wide_rows_are_written_out_for_fewer_people(monkeypatch, width, status):
+    monkeypatch.setattr("audit.measure._MOST_NUMBERS", 1_200)
+    data = counted_people([4, 4, 4], 3)
+    wide = Dataset(**{**vars(data), "inputs": np.zeros((3, width), np.float32)})
+    on = set_up(no_model("decision", wide), wide, 0, {})
+    assert run(length, on).status == status
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_change_of_counted_data_is_noticed_in_the_rows_and_in_the_people(weighted):
+    data = Dataset(**{**vars(small_data(3)), "people": np.array([3, 1, 2])})
+    on = set_up(small_model(), data, 0, {})
+    assert on.written_out is not on
+
+    def harm(data):
+        """Title."""
+        changed = data.people if weighted else data.inputs
+        changed.flags.writeable = True
+        changed[0] += 1
+        return fine(data)
+
+    finding = run(harm, on, weighted=weighted)
+    assert finding.status == "broken"
+    assert "left the model or the data changed" in finding.reason
+    assert not is_untouched(on)

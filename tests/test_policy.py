@@ -65,6 +65,29 @@ def test_an_unreliable_number_cannot_pass_but_can_fail():
     assert only([bad], limit(at_least=0.5)).verdict is Verdict.FAIL
 
 
+def test_a_number_of_too_few_rows_is_shown_and_never_judged():
+    few = proportion("m", 4, 4, group={"g": "few"}, too_few="4 of 4 rows, fewer than the floor of 10")
+    for asked in ({"at_least": 0.1}, {"at_most": 0.1}, {"at_least": 0.9}):
+        judgement = only([few], limit(**asked))
+        assert judgement.verdict is Verdict.NOT_EVALUABLE
+        assert judgement.reason == "4 of 4 rows, fewer than the floor of 10"
+        assert (judgement.value, judgement.needed_n) == (1.0, None)
+
+
+def test_a_number_of_too_few_rows_is_no_comparison():
+    few = proportion("m", 4, 4, group={"g": "few"}, too_few="4 rows")
+    enough = proportion("m", 90, 100, group={"g": "enough"})
+    judgements = judge_measures([few, enough], [limit(at_least=0.5)], 0.95)
+    assert [j.comparisons for j in judgements] == [1, 1]
+    assert judgements[1].level == pytest.approx(0.95)
+
+
+@pytest.mark.parametrize("x", [0, 60, 81, 99])
+def test_a_judgement_names_what_its_measure_leaves_out(x):
+    judgement = only([proportion("m", x, 100, left_out="Other (4 rows)")], limit(at_least=0.8))
+    assert judgement.reason.endswith("; left out: Other (4 rows)")
+
+
 def test_a_limit_on_nothing_is_not_evaluable_and_says_what_there_is():
     judgement = only([proportion("accuracy", 9, 10)], limit(at_least=0.8))
     assert judgement.verdict is Verdict.NOT_EVALUABLE

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from audit.config import DataSection
+from audit.dataset import written_out
 from audit.errors import LoadError, NotApplicable
 from audit.read import describe_data, fingerprint, load_data, reader_of
 
@@ -340,42 +341,71 @@ def load_counts(folder, text=COUNTS, *, threshold=0.5, predictions="decision", *
 
 def test_each_row_stands_for_as_many_people_as_it_counts(tmp_path):
     data = load_counts(tmp_path, count="n", sensitive=("sex",), inputs=("grade",), favourable="yes")
-    assert data.inputs[:, 0].tolist() == [1.5, 1.5, 3.5, 3.5, 3.5, 4.5]
+    assert data.people.tolist() == [2, 3, 1]
+    assert (len(data), data.size) == (3, 6)
+    assert data.inputs[:, 0].tolist() == [1.5, 3.5, 4.5]
     assert data.sensitive["sex"].groups == ("f", "m", "unknown")
-    assert data.sensitive["sex"].codes.tolist() == [0, 0, 1, 1, 1, 2]
-    assert data.decisions.tolist() == [1, 1, 1, 1, 1, 0]
+    assert data.sensitive["sex"].codes.tolist() == [0, 1, 2]
+    assert data.decisions.tolist() == [1, 1, 0]
     assert data.favourable == 1
     assert (data.source["people"], data.source["rows_read"], data.source["count"]) == (6, 4, "n")
     assert data.caveats[-1] == "'sex' has no value in 1 of 6 rows; they are the group 'unknown'."
-    for array in (data.inputs, data.decisions, data.sensitive["sex"].codes):
+    for array in (data.inputs, data.decisions, data.sensitive["sex"].codes, data.people):
         assert not array.flags.writeable
 
 
-def test_counts_also_repeat_labelled_rows_for_a_model_and_are_no_input(tmp_path):
+def test_counts_are_those_of_labelled_rows_for_a_model_too_and_are_no_input(tmp_path):
     text = "x,y,n,label\n1,5,2,0\n2,6,1,1\n"
     data = load(tmp_path, text, count="n")
     assert [feature.name for feature in data.features] == ["x", "y"]
-    assert data.inputs.tolist() == [[1, 5], [1, 5], [2, 6]]
-    assert data.labels.tolist() == [0, 0, 1]
+    assert data.inputs.tolist() == [[1, 5], [2, 6]]
+    assert data.labels.tolist() == [0, 1]
+    assert data.people.tolist() == [2, 1]
 
 
-def test_counted_rows_equal_rows_written_out(tmp_path):
-    counted = load(tmp_path, "x,s,n,label\n1,a,3,0\n2,b,2,1\n", count="n", sensitive=("s",), inputs=("x",))
-    rows = "x,s,n,label\n" + "1,a,3,0\n" * 3 + "2,b,2,1\n" * 2
-    assert counted.fingerprint == load(tmp_path, rows, sensitive=("s",), inputs=("x",)).fingerprint
+def test_the_description_of_counts_is_that_of_the_people(tmp_path):
+    text = "x,s,c,n,label\n1,a,u,3,0\n2,b,?,2,1\n"
+    facts = describe_data(load(tmp_path, text, count="n", sensitive=("s",), control=("c",), inputs=("x",)))
+    assert facts["rows"] == facts["people"] == 5
+    assert [item["rows"] for item in facts["classes"]] == [3, 2]
+    assert facts["sensitive"]["s"] == [{"group": "a", "rows": 3}, {"group": "b", "rows": 2}]
+    assert facts["controls"]["c"] == [{"group": "u", "rows": 3}, {"group": "unknown", "rows": 2}]
+    json.dumps(facts)
+
+
+def test_counted_rows_written_out_are_the_rows_written_by_hand(tmp_path):
+    settings = {"sensitive": ("s",), "inputs": ("x",), "control": ("c",)}
+    counted = load(tmp_path, "x,s,c,n,label\n1,a,u,3,0\n2,b,v,2,1\n", count="n", **settings)
+    rows = "x,s,c,n,label\n" + "1,a,u,3,0\n" * 3 + "2,b,v,2,1\n" * 2
+    by_hand = load(tmp_path, rows, **settings)
+    assert fingerprint(written_out(counted)) == by_hand.fingerprint
+    assert written_out(counted).people is None
+    assert written_out(by_hand) is by_hand
+    assert not written_out(counted).inputs.flags.writeable
+
+
+def test_the_fingerprint_changes_with_a_number_of_people(tmp_path):
+    found = {
+        load(tmp_path, f"x,n,label\n1,{n},0\n2,2,1\n", count="n", inputs=("x",)).fingerprint
+        for n in (1, 2, 3)
+    }
+    assert len(found | {load(tmp_path, "x,n,label\n1,1,0\n2,2,1\n", inputs=("x",)).fingerprint}) == 4
 
 
 def test_a_sample_of_counted_rows_is_drawn_of_people(tmp_path):
     data = load(tmp_path, "x,n,label\n1,900,0\n2,100,1\n", count="n", rows=200)
-    assert len(data) == 200
-    assert 1 <= int(data.labels.sum()) <= 60
-    assert (data.inputs[:, 0] == data.labels + 1).all()
+    assert data.size == 200
+    assert 1 <= int(data.people[1]) <= 60
+    assert data.source["sample_seed"] == 0
+    rows = "x,label\n" + "1,0\n" * 900 + "2,1\n" * 100
+    assert fingerprint(written_out(data)) == load(tmp_path, rows, rows=200).fingerprint
 
 
-def test_a_million_people_of_few_rows_are_read_at_once(tmp_path):
-    data = load_counts(tmp_path, "s,decision,n\na,yes,1000000\nb,no,1000000\n", count="n", sensitive=("s",))
-    assert len(data) == 2_000_000
-    assert np.bincount(data.sensitive["s"].codes).tolist() == [1_000_000, 1_000_000]
+def test_a_thousand_million_people_of_few_rows_are_two_rows(tmp_path):
+    text = "s,decision,n\na,yes,1000000000\nb,no,1000000\n"
+    data = load_counts(tmp_path, text, count="n", sensitive=("s",))
+    assert (len(data), data.size) == (2, 1_001_000_000)
+    assert describe_data(data)["rows"] == 1_001_000_000
 
 
 @pytest.mark.parametrize(
@@ -387,7 +417,7 @@ def test_a_million_people_of_few_rows_are_read_at_once(tmp_path):
         ("two", "'two' is not a number of people"),
         ("", "is not a number of people"),
         ("0", "adds up to 0 people"),
-        ("1e12", "adds up to 1000000000000 people; it must be from 1 to 100000000"),
+        ("1e16", "adds up to 10000000000000000 people; it must be from 1 to 9007199254740991"),
     ],
 )
 def test_a_count_that_is_no_number_of_people_is_named(tmp_path, cell, words):
@@ -466,7 +496,7 @@ def test_scores_decide_at_the_threshold(tmp_path):
 
 def test_where_and_predictions_go_together(tmp_path):
     data = load_counts(tmp_path, COUNTS, where={"sex": "m"}, count="n")
-    assert data.decisions.tolist() == [1, 1, 1]
+    assert (data.decisions.tolist(), data.people.tolist()) == ([1], [3])
     assert data.classes == ("no", "yes")
 
 
@@ -502,7 +532,9 @@ def test_a_regression_has_targets_and_neither_classes_nor_labels(tmp_path):
 
 def test_targets_follow_counted_and_sampled_rows_and_are_no_input(tmp_path):
     data = load_prices(tmp_path, count="n")
-    assert data.targets.tolist() == [10.5, -3, -3, 0]
+    assert data.targets.tolist() == [10.5, -3, 0]
+    assert data.people.tolist() == [1, 2, 1]
+    assert describe_data(data)["targets"] == {"n": 4, "mean": 1.125, "min": -3.0, "max": 10.5}
     assert [feature.name for feature in data.features] == ["a"]
     kept = load_prices(tmp_path, where={"sex": "F"}, rows=1, inputs=("a",))
     assert kept.targets.tolist() == [{1: 10.5, 3: 0}[int(kept.inputs[0, 0])]]

@@ -253,11 +253,26 @@ def test_an_empty_record_is_a_page_that_says_so() -> None:
     assert "The record holds no finding." in text
 
 
+def test_the_page_says_which_numbers_are_of_too_few_rows_and_who_was_left_out() -> None:
+    few = proportion("rate", 3, 4, group={"g": "few"}, too_few="it is 3 of 4 rows")
+    largest = proportion("largest", 10, 100, left_out="Other (4 rows)")
+    limits = (
+        Limit(check="c", measure="rate", at_least=0.1),
+        Limit(check="c", measure="largest", at_most=0.5),
+    )
+    judged = judge(minimal([measured("c", [few, largest])], Policy(limits=limits)))
+    for record in (judged, minimal([measured("c", [few, largest])])):
+        text = Reader(render(record)).text.lower()
+        assert "it is 3 of 4 rows" in text
+        assert "left out: other (4 rows)" in text
+    assert "not evaluable" in Reader(render(judged)).text.lower()
+
+
 def hostile(text: str) -> Record:
     """A record with `text` wherever a record holds a text."""
     item = Measure(
         name=text, value=0.5, low=0.4, high=0.6, level=0.95, n=100, group={text: text}, settings={text: text},
-        unreliable=text,
+        unreliable=text, left_out=text,
     )  # fmt: skip
     unjudged = Measure(name="other", value=None, reason=text, group={"g": text})
     figures = [

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import ks_2samp
+from scipy.stats import ks_2samp, skew
 from sklearn.metrics import roc_auc_score
 
 from audit import scores, stats
@@ -118,6 +118,20 @@ def test_the_interval_covers_the_true_auc_about_as_often_as_it_says():
     assert 135 <= held <= 149
 
 
+def test_the_interval_covers_the_true_ks_distance():
+    """Scores of the labels lie a standard deviation apart: KS = 2 Phi(1 / 2) - 1."""
+    truth, held, lows = 2 * NormalDist().cdf(0.5) - 1, 0, 0
+    for seed in range(150):
+        random = np.random.default_rng(seed)
+        labels = np.repeat([0, 1], [150, 50])
+        table = scores.compact(cells(random.normal(size=200) + labels, labels))
+        _, low, high = scores.estimate(statistics("ks", table, seed=seed), 0.95)
+        held += low <= truth <= high
+        lows += low > 0
+    assert held >= 140
+    assert lows == 150
+
+
 def ece_of_sample(seed, gap):
     """600 rows whose observed rate lies `gap` above the mean score in every other of ten bins."""
     means = np.linspace(0.1, 0.9, 10)
@@ -138,6 +152,90 @@ def test_a_calibrated_score_is_not_shown_to_be_miscalibrated():
 def test_the_interval_holds_the_true_calibration_error(gap):
     held = [low <= gap / 2 <= high for _, low, high in (ece_of_sample(seed, gap) for seed in range(100))]
     assert sum(held) >= 92
+
+
+def rare_and_calibrated(seed, rows=200):
+    """Scores of a rare outcome that say the truth: bins of the lowest scores often hold no such outcome."""
+    random = np.random.default_rng(seed)
+    odds = random.normal(-3.1, 1.5, rows)
+    score = 1 / (1 + np.exp(-odds))
+    labels = (random.random(rows) < score).astype(np.int64)
+    places = scores.equal_mass_bins(odds, 10)
+    table = scores.count_scores(np.zeros(rows, np.int64), labels, places, 1, 10)[0]
+    means = np.bincount(places, weights=score) / np.bincount(places)
+    curve = {"negatives": table[0].tolist(), "positives": table[1].tolist(), "scores": means.tolist()}
+    return curve, (score - labels) ** 2
+
+
+def test_calibrated_scores_of_a_rare_outcome_are_not_shown_to_be_miscalibrated():
+    """A bootstrap of the counts alone shows it in 7 of 100: bins without the outcome never vary in it."""
+    lows = []
+    for seed in range(400):
+        curve, _ = rare_and_calibrated(seed)
+        lows.append(scores.estimate(statistics("ece", curve, draws=200, seed=seed), 0.95)[1])
+    assert sum(low > 0 for low in lows) <= 14
+
+
+def test_the_interval_of_a_skew_brier_score_holds_the_truth():
+    """Student's interval alone holds it in 92 of 100 samples."""
+    truth = np.mean([rare_and_calibrated(10_000 + seed, 20_000)[1].mean() for seed in range(40)])
+    held = student = 0
+    for seed in range(1000):
+        _, losses = rare_and_calibrated(seed, 100)
+        (cell,) = scores.moments(losses, np.zeros(100, np.int64), 1)
+        _, low, high = scores.estimate(statistics("brier", cell), 0.95)
+        _, plain_low, plain_high = stats.student_t(cell, 0.95)
+        assert low <= max(plain_low, 0.0) + 1e-12
+        assert high >= plain_high - 1e-12
+        held += low <= truth <= high
+        student += plain_low <= truth <= plain_high
+    assert student < 935 <= held
+
+
+def test_moments_by_group_are_those_of_numpy_and_scipy():
+    random = np.random.default_rng(3)
+    values, codes = random.random(500) ** 3, random.integers(0, 4, 500)
+    codes[codes == 2] = 3
+    codes[0], values[codes == 1] = 0, 0.25
+    found = scores.moments(values, codes, 4)
+    for group in (0, 3):
+        mine = values[codes == group]
+        assert found[group] == pytest.approx(
+            {"n": len(mine), "mean": mine.mean(), "sd": mine.std(ddof=1),
+             "skew": skew(mine) * (mine.std() / mine.std(ddof=1)) ** 3}, rel=1e-9)  # fmt: skip
+    assert found[1] == {"n": int((codes == 1).sum()), "mean": 0.25, "sd": 0.0, "skew": 0.0}
+    assert found[2] == {"n": 0, "mean": 0.0, "sd": 0.0, "skew": 0.0}
+
+
+def test_losses_that_do_not_vary_are_not_a_point():
+    """Twelve perfect answers: a loss of 1 in a share of 1 - .025^(1 / 12) of all rows cannot be ruled out."""
+    (cell,) = scores.moments(np.zeros(12), np.zeros(12, np.int64), 1)
+    value, low, high = scores.estimate(statistics("brier", cell), 0.95)
+    assert (value, low) == (0.0, 0.0)
+    assert high == pytest.approx(1 - 0.025 ** (1 / 12))
+
+
+@pytest.mark.parametrize("skewness", [-2.0, -0.3, 0.4, 3.0])
+@pytest.mark.parametrize("quantile", [-3.5, -1.96, 0.5, 2.8])
+def test_the_quantile_of_a_skew_mean_inverts_halls_transformation(skewness, quantile):
+    """g(T) = T + (T^2 / 3 + 1 / 6) skew / sqrt n + T^3 skew^2 / (27 n) (Hall, 1992)."""
+    n = 50
+    t = scores._unskewed(quantile, n, skewness)
+    back = t + (t * t / 3 + 1 / 6) * skewness / n**0.5 + t**3 * skewness**2 / (27 * n)
+    assert back == pytest.approx(quantile, abs=1e-9)
+    assert scores._unskewed(quantile, n, 0.0) == quantile
+
+
+def test_groups_of_unequal_size_with_the_same_truth_are_not_shown_to_differ():
+    """A small group's calibration error is pushed up more than a large one's."""
+    seen = 0
+    for seed in range(150):
+        small, _ = rare_and_calibrated(seed)
+        large, _ = rare_and_calibrated(seed + 5000, 2000)
+        value, low, _ = scores.estimate(statistics("ece", small, large, draws=200, seed=seed), 0.95)
+        assert value > 0
+        seen += low > 0
+    assert seen <= 7
 
 
 def test_equal_score_distributions_are_not_shown_to_lie_apart():

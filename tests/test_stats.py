@@ -1,5 +1,6 @@
 """Every interval against an independent restatement, a library or a published number."""
 
+import itertools
 import math
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import brentq, minimize_scalar
-from scipy.stats import binomtest, chi2, ttest_1samp, ttest_ind_from_stats
+from scipy.stats import binom, binomtest, chi2, ttest_1samp, ttest_ind_from_stats
 
 from audit import stats
 from audit.evidence import Measure
@@ -91,6 +92,62 @@ def test_koopman_holds_its_estimate_and_is_finite(first, second, level):
         return
     assert 0 <= low <= value * (1 + 1e-9) + 1e-9
     assert value * (1 - 1e-9) - 1e-9 <= high < math.inf
+
+
+@given(COUNTS, COUNTS)
+def test_exact_limits_only_widen_the_ratio_and_more_so_at_higher_levels(first, second):
+    counts = dict(zip(("x1", "n1", "x0", "n0"), (*first, *second), strict=True))
+    within = None
+    for level in (0.5, 0.8, 0.95, 0.99, 0.9995, 0.999995):
+        value, low, high = stats.koopman_exact(counts, level)
+        plain = stats.koopman(counts, level)
+        if plain[0] is None:
+            assert (value, low, high) == stats.UNDEFINED
+            return
+        assert value == plain[0]
+        assert low <= plain[1] <= plain[2] <= high < math.inf
+        assert low <= value * (1 + 1e-9)
+        assert value * (1 - 1e-9) <= high
+        assert within is None or (low <= within[0] and within[1] <= high)
+        within = low, high
+
+
+@pytest.mark.parametrize("cells", [(2, 412, 2, 17), (3, 12, 7, 20), (90, 92, 100, 103)])
+@pytest.mark.parametrize("level", [0.95, 0.999])
+def test_the_wider_ends_are_those_of_exact_limits_added_as_logarithms(cells, level):
+    x1, n1, x0, n0 = cells
+    one, zero = (binomtest(x, n).proportion_ci(level, method="exact") for x, n in ((x1, n1), (x0, n0)))
+    p1, p0 = x1 / n1, x0 / n0
+    below = (math.log(p1 / one.low) ** 2 + math.log(zero.high / p0) ** 2) ** 0.5
+    above = (math.log(one.high / p1) ** 2 + math.log(p0 / zero.low) ** 2) ** 0.5
+    ratio = p1 / p0
+    _, low, high = stats.koopman(dict(zip(("x1", "n1", "x0", "n0"), cells, strict=True)), level)
+    expected = ratio, min(low, ratio / math.exp(below)), max(high, ratio * math.exp(above))
+    found = stats.koopman_exact({"x1": x1, "n1": n1, "x0": x0, "n0": n0}, level)
+    assert found == pytest.approx(expected, rel=1e-7)
+
+
+def test_exact_limits_widen_nothing_where_rows_are_many():
+    counts = {"x1": 40_000, "n1": 100_000, "x0": 50_000, "n0": 100_000}
+    for level in (0.95, 0.9999):
+        assert stats.koopman_exact(counts, level) == pytest.approx(stats.koopman(counts, level), rel=3e-4)
+
+
+@pytest.mark.parametrize(
+    ("n1", "n0", "rate", "ratio"), [(412, 17, 0.01, 1.0), (100, 32, 0.03, 1.0), (32, 100, 0.97, 1.0)]
+)
+def test_the_chance_of_a_wrong_side_is_at_most_half_the_error_where_events_are_few(n1, n0, rate, ratio):
+    """Summed over every table, at the level of one of 13 comparisons with the best of 14 groups."""
+    tail = 0.05 / 13 / 7 / 2
+    missed = {"koopman": 0.0, "koopman_exact": 0.0}
+    for x1, x0 in itertools.product(range(n1 + 1), range(1, n0 + 1)):
+        chance = binom.pmf(x1, n1, rate * ratio) * binom.pmf(x0, n0, rate)
+        if chance > 1e-8:
+            for name in missed:
+                counts = {"x1": x1, "n1": n1, "x0": x0, "n0": n0}
+                missed[name] += chance * (stats.METHODS[name](counts, 1 - 2 * tail)[2] < ratio)
+    assert missed["koopman"] > 3 * tail
+    assert missed["koopman_exact"] <= tail
 
 
 def test_two_selected_of_two_is_a_wide_interval():

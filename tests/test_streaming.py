@@ -110,11 +110,28 @@ def test_what_cannot_be_counted_is_one_sentence(tmp_path):
         stream_cells(write(frame[:0], tmp_path / "e.parquet"), ["sex"], "label", "predicted")
     holes = frame.astype({"label": "Int8"})
     holes.loc[7, "label"] = pd.NA
-    with pytest.raises(LoadError, match="column 'label' has empty cells"):
+    with pytest.raises(LoadError, match="column 'label', row 8: the cell is empty"):
         stream_cells(write(holes, tmp_path / "h.parquet"), ["sex"], "label", "predicted")
     (tmp_path / "t.parquet").write_text("no parquet")
     with pytest.raises(LoadError, match="not a readable Parquet file"):
         stream_cells(tmp_path / "t.parquet", ["sex"], "label", "predicted")
+
+
+@pytest.mark.parametrize("column", ["label", "predicted"])
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+def test_a_nan_is_an_empty_cell_and_no_class(tmp_path, column, kind):
+    frame = table(2_000).astype({"label": kind, "predicted": kind})
+    whole = stream_cells(write(frame, tmp_path / "w.parquet"), ["sex"], "label", "predicted")
+    assert whole.levels[-1] == ("0", "1")
+    holed = frame[column].to_numpy().copy()
+    holed[1_234] = np.nan
+    stored = pa.Table.from_pandas(frame, preserve_index=False)
+    # as pandas writes it, a NaN would be a null
+    stored = stored.set_column(stored.column_names.index(column), column, pa.array(holed))
+    assert stored[column].null_count == 0
+    pq.write_table(stored, tmp_path / "n.parquet")
+    with pytest.raises(LoadError, match=f"column '{column}', row 1235: the cell is empty"):
+        stream_cells(tmp_path / "n.parquet", ["sex"], "label", "predicted", batch_rows=500)
 
 
 MEASURE = """

@@ -73,6 +73,14 @@ def test_the_outcome_is_told_by_word_and_shape():
         assert "1 of 1 planned checks measured" in stream.getvalue()
 
 
+def test_a_number_of_too_few_rows_is_told_by_its_reason():
+    out, stream = screen(terminal=False)
+    show_outcome(record(finding(measures=(proportion("accuracy", 4, 4, too_few="4 of 4 rows: few"),))), out)
+    (line,) = [text for text in stream.getvalue().splitlines() if "accuracy at least 0.8  " in text]
+    assert "NOT_EVALUABLE" in line
+    assert "4 of 4 rows: few" in line
+
+
 def test_hostile_texts_are_neither_markup_nor_lost():
     out, stream = screen(terminal=False)
     broken = finding(status="broken", reason="[red]not a colour[/red]")

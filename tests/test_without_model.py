@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from audit.record import read_record
@@ -44,9 +46,13 @@ impact_ratio = {{ at_least = {limit}, group = "each", where = {{ table = "{table
 """
 
 
-def audited(folder, target='target = "earned"', limit=0.6, table="sex", leniency="fail"):
+def write_counts(folder):
     rows = ["sex,race,earned,decision,people", *(",".join(map(str, row)) for row in CELLS)]
     (folder / "counts.csv").write_text("\n".join(rows) + "\n")
+
+
+def audited(folder, target='target = "earned"', limit=0.6, table="sex", leniency="fail"):
+    write_counts(folder)
     (folder / "audit.toml").write_text(
         CONFIG.format(target=target, limit=limit, table=table, leniency=leniency)
     )
@@ -119,6 +125,9 @@ def test_the_report_says_it_too_and_no_row_is_in_the_record(plain):
     folder, _, _ = plain
     page = (folder / "out" / "reports" / "technical-report.html").read_text()
     assert "No model was run" in page
+    total = sum(row[-1] for row in CELLS)
+    assert f"The decisions in <strong>counts.csv</strong>, {total:,} people, " in page
+    assert "The model in" not in page
     assert len(json.dumps(json.loads((folder / "out" / "record.json").read_text())["data"])) < 4000
 
 
@@ -150,3 +159,84 @@ def test_a_count_that_is_no_number_of_people_is_exit_code_4(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 4
     assert "column 'people', row 2: '1.5' is not a number of people" in " ".join(done.stderr.split())
+
+
+def command(folder, *words):
+    return subprocess.run(
+        [Path(sys.executable).with_name("model-audit"), *words],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def decided(rows=4_000):
+    """One row for each person; men are hired a little more often."""
+    random = np.random.default_rng(7)
+    sex = random.choice(["F", "M"], rows)
+    score = random.random(rows)
+    earned = np.where(random.random(rows) < score, "yes", "no")
+    people = {"sex": sex, "race": random.choice(["A", "B", "C"], rows), "earned": earned, "score": score}
+    return pd.DataFrame(people | {"hired": np.where(score > np.where(sex == "M", 0.45, 0.5), "yes", "no")})
+
+
+def test_a_file_larger_than_memory_is_audited_as_one_that_is_not(tmp_path):
+    decided().to_parquet(tmp_path / "decisions.parquet")
+    words = ["init", "--predictions", "score", "--data", "decisions.parquet", "--target", "earned"]
+    done = command(tmp_path, *words, "--sensitive", "sex,race", "--output", "whole.toml")
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "whole.toml").read_text()
+    assert "# stream = true" in text
+    text = text.replace(
+        'run = ["*"]', 'run = ["fairness.groups", "fairness.ll144", "fairness.representation"]'
+    )
+    (tmp_path / "whole.toml").write_text(text)
+    (tmp_path / "stream.toml").write_text(text.replace("# stream = true", "stream = true"))
+    for name in ("whole", "stream"):
+        done = command(tmp_path, "run", f"{name}.toml", "--out", name)
+        assert done.returncode in (0, 1, 2), done.stdout + done.stderr
+    whole, stream = (read_record(tmp_path / name) for name in ("whole", "stream"))
+    assert stream.data["rows"] == stream.data["rows_read"] == whole.data["rows"] == 4_000
+    assert stream.data["streamed"]
+    assert stream.verdict == whole.verdict
+    for one, other in zip(whole.findings, stream.findings, strict=True):
+        assert one.status == other.status == "measured"
+        assert one.measures == other.measures
+        assert one.verdicts == other.verdicts
+
+
+def test_what_init_writes_for_a_table_of_counts_runs(tmp_path):
+    write_counts(tmp_path)
+    done = command(tmp_path, "init", "--predictions", "decision", "--data", "counts.csv", "--count", "people")
+    assert done.returncode == 0, done.stderr
+    done = command(tmp_path, "run", "audit.toml", "--out", "again")
+    assert done.returncode in (0, 1, 2), done.stdout + done.stderr
+    record = read_record(tmp_path / "again")
+    assert record.data["people"] == sum(row[-1] for row in CELLS)
+    (limited,) = [finding for finding in record.findings if finding.verdicts]
+    assert limited.check == "fairness.groups"
+    assert limited.status == "measured"
+    assert not [finding.reason for finding in record.findings if finding.status == "broken"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["init"], "MODEL is missing: give the saved model, or name --predictions and --data"),
+        (["init", "model.pt2"], "DATA is missing: give the data file"),
+        (["init", "--predictions", "x"], "--data is missing: give the table"),
+        (["init", "m.pt2", "--predictions", "x", "--data", "d.csv"], "m.pt2 speaks of a model"),
+        (["init", "m.pt2", "d.csv", "--count", "n"], "--count = n goes with --predictions"),
+    ],
+)
+def test_a_command_that_speaks_of_a_model_and_of_none_is_exit_code_3(tmp_path, words, sentence):
+    done = command(tmp_path, *words)
+    assert done.returncode == 3
+    assert sentence in done.stderr
+
+
+def test_a_stream_of_what_no_file_states_is_exit_code_3(tmp_path):
+    (tmp_path / "audit.toml").write_text(
+        '[model]\npath = "m.pt2"\n[data]\npath = "d.parquet"\ntarget = "x"\nstream = true\n'
+    )
+    done = command(tmp_path, "run", "audit.toml", "--out", "out")
+    assert done.returncode == 3
+    assert "stream = true adds up decisions that a file states" in " ".join(done.stderr.split())

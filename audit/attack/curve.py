@@ -1,7 +1,7 @@
 """An attack over many rows and a range of radii: batches, restarts, verification and bookkeeping."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,18 +14,35 @@ from audit.attack.loop import Found, Pgd, fgsm, guess, pgd
 from audit.attack.loss import Loss
 from audit.attack.noise import Stream, displacements
 from audit.attack.norm import Ball, Norm, ball
-from audit.attack.result import AtEpsilon, Flags
+from audit.attack.result import AtEpsilon, Flags, Tally
 from audit.attack.space import Space
 from audit.attack.verify import ACCEPTED, REASONS, verify
 from audit.dataset import Floats, Ints
-from audit.model import Model
+from audit.model import Model, Passes
 
 KEPT_BYTES = 2**28
 """Adversarial examples kept by one attack, in bytes of memory."""
 
 _NOT_CLAIMED = -1
-Attempt = Callable[[Ints, Tensor, Ball], Found]
+_LOAD = 16
 Outcome = tuple[npt.NDArray[Any], ...]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try of one attack.
+
+    Attributes:
+        name: the attack's name; several restarts share it.
+        run: takes positions [n] among the rows, labels [n] and the ball around the rows.
+        load: batches it takes at a time, where it keeps to one batch itself.
+        gradients: whether it looks at gradients, so that their absence says something.
+    """
+
+    name: str
+    run: Callable[[Ints, Tensor, Ball], Found]
+    load: int = 1
+    gradients: bool = True
 
 
 @dataclass(frozen=True)
@@ -93,18 +110,29 @@ def pgd_curve(target: Target, epsilons: Sequence[float], attack: Pgd) -> tuple[A
         epsilons: radii, ascending.
         attack: how to walk.
     """
+    return walk(target, epsilons, attack.norm, pgd_attempts(target, attack))
+
+
+def pgd_attempts(target: Target, attack: Pgd, name: str = "pgd", first: int = 0) -> list[Attempt]:
+    """PGD as often as it restarts.
+
+    Args:
+        target: the rows.
+        attack: how to walk.
+        name: what the tally calls it.
+        first: number of the first random start.
+    """
 
     def attempt(number: int) -> Attempt:
         def once(positions: Ints, labels: Tensor, inside: Ball) -> Found:
             offset = None
             if attack.random_start:
-                offset = _offset(target, attack.norm, positions, "start", number)
+                offset = random_offset(target, attack.norm, positions, "start", number)
             return pgd(target.model, labels, inside, attack, offset)
 
-        return once
+        return Attempt(name, once, load=_LOAD)
 
-    tries = attack.restarts if attack.random_start else 1
-    return tuple(_walk(target, epsilons, attack.norm, tries, attempt))
+    return [attempt(first + number) for number in range(attack.restarts if attack.random_start else 1)]
 
 
 def noise_curve(target: Target, epsilons: Sequence[float], norm: Norm, draws: int) -> tuple[AtEpsilon, ...]:
@@ -119,29 +147,36 @@ def noise_curve(target: Target, epsilons: Sequence[float], norm: Norm, draws: in
 
     def attempt(number: int) -> Attempt:
         def once(positions: Ints, labels: Tensor, inside: Ball) -> Found:
-            return guess(target.model, labels, inside, _offset(target, norm, positions, "noise", number))
+            return guess(
+                target.model, labels, inside, random_offset(target, norm, positions, "noise", number)
+            )
 
-        return once
+        return Attempt("noise", once, gradients=False)
 
-    return tuple(_walk(target, epsilons, norm, draws, attempt))
+    return walk(target, epsilons, norm, [attempt(number) for number in range(draws)])
 
 
-def _walk(
-    target: Target,
-    epsilons: Sequence[float],
-    norm: Norm,
-    tries: int,
-    attempt: Callable[[int], Attempt],
-) -> Iterator[AtEpsilon]:
-    """Radii upwards; at each, up to `tries` attempts on the rows that still stand."""
+def walk(
+    target: Target, epsilons: Sequence[float], norm: Norm, attempts: Sequence[Attempt]
+) -> tuple[AtEpsilon, ...]:
+    """Radii upwards; at each, one attempt after the other on the rows that still stand.
+
+    A row broken at a radius stays broken at the larger ones. At radius 0 the first attempt alone is made.
+
+    Args:
+        target: the rows.
+        epsilons: radii, ascending.
+        norm: the ball's norm.
+        attempts: cheap ones first.
+    """
     reach = target.space.reach(target.model)
     broken = np.zeros(len(target.rows), dtype=bool)
+    found: list[AtEpsilon] = []
     for epsilon in epsilons:
         around = partial(ball, epsilon=epsilon, norm=norm, reach=reach)
-        attempts = [attempt(number) for number in range(tries if epsilon > 0 else 1)]
-        entry = _radius(target, epsilon, broken, around, attempts)
-        broken = entry.fooled
-        yield entry
+        found.append(_radius(target, epsilon, broken, around, attempts if epsilon > 0 else attempts[:1]))
+        broken = found[-1].fooled
+    return tuple(found)
 
 
 def _radius(
@@ -151,19 +186,38 @@ def _radius(
     around: Callable[[Tensor], Ball],
     attempts: Sequence[Attempt],
 ) -> AtEpsilon:
-    """One radius. A row counts as without a gradient only if no attempt had one."""
-    broken, zero, nan = broken.copy(), target.correct & ~broken, target.correct & ~broken
+    """One radius. A row counts as without a gradient only if no attempt that looks at gradients had one."""
+    looked = any(attempt.gradients for attempt in attempts)
+    broken, zero, nan = broken.copy(), *(target.correct & ~broken & looked for _ in range(2))
     outcomes: list[Outcome] = []
+    tallies: dict[str, Tally] = {}
     for attempt in attempts:
         positions = np.flatnonzero(target.correct & ~broken)
         if not len(positions):
             break
+        before = (target.model.passes.forward, target.model.passes.backward)
         outcome = _try(target, positions, around, attempt)
-        broken[positions[outcome[0] == ACCEPTED]] = True
-        zero[positions] &= outcome[1]
-        nan[positions] &= outcome[2]
+        fooled = outcome[0] == ACCEPTED
+        broken[positions[fooled]] = True
+        if attempt.gradients:
+            zero[positions] &= outcome[1]
+            nan[positions] &= outcome[2]
         outcomes.append(outcome)
-    return _entry(target, epsilon, broken, zero, nan, outcomes)
+        _tally(tallies, attempt.name, fooled, target.model.passes, before)
+    return _entry(target, epsilon, broken, zero, nan, outcomes, tuple(tallies.values()))
+
+
+def _tally(
+    tallies: dict[str, Tally], name: str, fooled: Flags, passes: Passes, before: tuple[int, int]
+) -> None:
+    """Add one attempt to the tally of its attack; what was tried is what its first attempt was tried on."""
+    so_far = tallies.get(name, Tally(attack=name, tried=len(fooled), fooled=0, forward=0, backward=0))
+    tallies[name] = replace(
+        so_far,
+        fooled=so_far.fooled + int(fooled.sum()),
+        forward=so_far.forward + passes.forward - before[0],
+        backward=so_far.backward + passes.backward - before[1],
+    )
 
 
 def _try(target: Target, positions: Ints, around: Callable[[Tensor], Ball], attempt: Attempt) -> Outcome:
@@ -172,9 +226,11 @@ def _try(target: Target, positions: Ints, around: Callable[[Tensor], Ball], atte
     def work(part: slice) -> tuple[Tensor, ...]:
         rows, labels = _load(target, positions[part])
         inside = around(rows)
-        return _judged(target, positions[part], attempt(positions[part], labels, inside), inside, limit)
+        claim = attempt.run(positions[part], labels, inside)
+        return _judged(target, positions[part], claim, inside, limit)
 
-    return tuple(column.numpy() for column in target.model.in_batches(work, len(positions)))
+    columns = target.model.in_batches(work, len(positions), load=attempt.load)
+    return tuple(column.numpy() for column in columns)
 
 
 def _alone(target: Target, epsilon: float, positions: Ints, outcome: Outcome) -> AtEpsilon:
@@ -186,7 +242,13 @@ def _alone(target: Target, epsilon: float, positions: Ints, outcome: Outcome) ->
 
 
 def _entry(
-    target: Target, epsilon: float, fooled: Flags, zero: Flags, nan: Flags, outcomes: Sequence[Outcome]
+    target: Target,
+    epsilon: float,
+    fooled: Flags,
+    zero: Flags,
+    nan: Flags,
+    outcomes: Sequence[Outcome],
+    tallies: tuple[Tally, ...] = (),
 ) -> AtEpsilon:
     blank = np.empty((0, *target.inputs.shape[1:]), np.float32)
     codes = np.concatenate([np.empty(0, np.int8), *(o[0] for o in outcomes)])
@@ -199,6 +261,7 @@ def _entry(
         late=sum(int(o[3].sum()) for o in outcomes),
         kept=np.concatenate([np.empty(0, np.int64), *(o[4] for o in outcomes)]),
         examples=np.concatenate([blank, *(o[5] for o in outcomes)]),
+        tallies=tallies,
     )
 
 
@@ -235,7 +298,8 @@ def _load(target: Target, positions: Ints) -> tuple[Tensor, Tensor]:
     return target.model.tensor(target.inputs[rows]), labels
 
 
-def _offset(target: Target, norm: Norm, positions: Ints, stream: Stream, attempt: int) -> Tensor:
+def random_offset(target: Target, norm: Norm, positions: Ints, stream: Stream, attempt: int) -> Tensor:
+    """[n, ...] a displacement of each row of at most one epsilon, the same whatever the batch."""
     rows = target.rows[positions]
     return target.model.tensor(displacements(norm, target.space.unit, rows, stream, attempt, target.seed))
 

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from audit.attack.loss import LOSSES, Loss, wrong
-from audit.attack.norm import Ball, Norm, direction, displaced, project
+from audit.attack.norm import Ball, Norm, direction, displaced, project, stepped
 from audit.model import Model
 
 _EARLY_SHARE = 0.75
 _STEPS_BETWEEN_COMPACTIONS = {"cpu": 1}
 _STEPS_BETWEEN_COMPACTIONS_ELSEWHERE = 5
+_FREE_SHARE = 1 / 8
+_WORTHWHILE_SHARE = 1 / 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,7 @@ class Pgd:
         restarts: how often each row that still stands is tried.
         random_start: start from a random point of the ball rather than from the row itself.
         loss: what is raised.
+        drop: let fooled rows leave the batch; False only to measure what that saves.
     """
 
     norm: Norm = "linf"
@@ -38,6 +41,7 @@ class Pgd:
     restarts: int = 1
     random_start: bool = True
     loss: Loss = "cross_entropy"
+    drop: bool = True
 
     @property
     def share(self) -> float:
@@ -103,8 +107,9 @@ def guess(model: Model, labels: Tensor, inside: Ball, offset: Tensor) -> Found:
 def pgd(model: Model, labels: Tensor, inside: Ball, attack: Pgd, offset: Tensor | None) -> Found:
     """Repeated steps along the gradient, each projected back; a row stops at the first point that fools.
 
-    S steps cost S gradients and one more forward pass, over the rows that still stand. Source: Madry et
-    al., 2018, arXiv:1706.06083.
+    S steps cost S gradients and one more forward pass, over the rows that still stand. At most
+    `model.passes.batch` rows walk at a time: a row that is fooled or has made its steps leaves its place to
+    the next one. Source: Madry et al., 2018, arXiv:1706.06083.
 
     Args:
         model: the network.
@@ -114,79 +119,156 @@ def pgd(model: Model, labels: Tensor, inside: Ball, attack: Pgd, offset: Tensor 
         offset: [n, ...] random start in epsilons; None starts from the rows.
     """
     start = inside.centre if offset is None else displaced(inside, offset)
-    walk = _begin(start, labels, inside)
-    every = _STEPS_BETWEEN_COMPACTIONS.get(model.device.type, _STEPS_BETWEEN_COMPACTIONS_ELSEWHERE)
-    for step in range(attack.steps if inside.epsilon > 0 else 0):
-        _step(walk, model, attack, last=step == attack.steps - 1)
-        if step < _EARLY_SHARE * attack.steps:
-            walk.early = walk.fooled
-        if (step + 1) % every == 0:
-            _compact(walk)
-        if not len(walk.index):
-            return walk.found
-    walk.fooled = walk.fooled | _fooled(model, walk.points, walk.labels)
-    _write(walk)
-    return walk.found
+    places = max(1, model.passes.batch)
+    found = _nothing_yet(start, labels)
+    if attack.steps and inside.epsilon > 0:
+        _walk(model, _seated(start, labels, inside, found, places), attack, places)
+    standing = (~found.fooled).nonzero().flatten()
+    for start_at in range(0, len(standing), places):
+        part = standing[start_at : start_at + places]
+        found.fooled[part] = _fooled(model, found.points[part], labels[part])
+        found.late[part] = found.fooled[part]
+    return found
+
+
+def _nothing_yet(start: Tensor, labels: Tensor) -> Found:
+    return Found(_none(labels), start.clone(), *(_none(labels) for _ in range(3)))
 
 
 @dataclass
 class _Walk:
-    """The rows that still stand, and what has been found for all rows.
+    """The rows that walk, those that wait for a place, and what has been found for all n rows.
 
-    `index` [k] says which of the n rows the other [k, ...] tensors hold.
+    `index` [k] says which of the n rows the other [k, ...] tensors hold. `standing` [k] is 1, or 0 once a
+    row is misclassified; `passes` [k] counts the passes that it withstood. `births` are the steps at which
+    rows took their places, oldest first: so the host knows without asking the device when a row makes its
+    last step.
     """
 
     points: Tensor
     labels: Tensor
     inside: Ball
     index: Tensor
-    fooled: Tensor
+    standing: Tensor
+    passes: Tensor
     zero: Tensor
     nan: Tensor
-    early: Tensor
+    waiting: tuple[Tensor, Tensor, Ball]
+    taken: int
+    births: list[int]
     found: Found
 
 
-def _begin(start: Tensor, labels: Tensor, inside: Ball) -> _Walk:
-    index = torch.arange(len(labels), device=labels.device)
-    zero, nan, early, fooled = (_none(labels) for _ in range(4))
-    found = Found(fooled.clone(), start.clone(), zero.clone(), nan.clone(), early.clone())
-    return _Walk(start, labels, inside, index, fooled, zero, nan, early, found)
+def _seated(start: Tensor, labels: Tensor, inside: Ball, found: Found, places: int) -> _Walk:
+    """The first rows on their places; the others wait."""
+    first = slice(0, places)
+    index = torch.arange(len(labels), device=labels.device)[first]
+    none, zeros = _none(index), torch.zeros_like(index, dtype=torch.float32)
+    return _Walk(
+        points=start[first],
+        labels=labels[first],
+        inside=inside.take(first),
+        index=index,
+        standing=zeros + 1,
+        passes=zeros,
+        zero=none,
+        nan=none,
+        waiting=(start, labels, inside),
+        taken=len(index),
+        births=[0],
+        found=found,
+    )
 
 
-def _step(walk: _Walk, model: Model, attack: Pgd, *, last: bool) -> None:
+def _walk(model: Model, walk: _Walk, attack: Pgd, places: int) -> None:
+    """Step after step until every row is fooled or has made its steps."""
+    every = _STEPS_BETWEEN_COMPACTIONS.get(model.device.type, _STEPS_BETWEEN_COMPACTIONS_ELSEWHERE)
+    length = walk.inside.unit * (attack.share * walk.inside.epsilon)
+    step = 0
+    while len(walk.index):
+        last = step - walk.births[0] == attack.steps - 1
+        _step(walk, model, attack, length, last=last)
+        step += 1
+        if last:
+            walk.births.pop(0)
+        if last or (attack.drop and step % every == 0):
+            _compact(walk, attack)
+            _refill(walk, places, step)
+
+
+def _step(walk: _Walk, model: Model, attack: Pgd, length: Tensor, *, last: bool) -> None:
     """One gradient pass; rows it shows as fooled stay where they are.
 
-    Only the last gradient is examined: rows that are fooled before have shown that theirs was usable.
+    Only the last gradient is examined: rows that are fooled before have shown that theirs was usable. A
+    fooled row's gradient weighs nothing. A score that is not a number is told apart where claims are
+    verified: looking for one at each step would cost a tenth of a small model's pass.
     """
     labels, inside = walk.labels, walk.inside
-    gradient, scores = model.input_gradient(walk.points, lambda s: LOSSES[attack.loss](s, labels))
-    walk.fooled = walk.fooled | wrong(scores, labels)
+
+    def standing(scores: Tensor) -> Tensor:
+        walk.standing *= scores.argmax(dim=1) == labels
+        walk.passes += walk.standing
+        return walk.standing
+
+    loss = LOSSES[attack.loss]
+    gradient, _ = model.input_gradient(walk.points, lambda scores: loss(scores, labels), standing)
     if last:
         walk.zero, walk.nan = unusable(gradient, inside.unit)
-    length = attack.share * inside.epsilon
-    moved = project(inside, walk.points + length * direction(attack.norm, gradient, inside.unit))
-    stay = walk.fooled.view(-1, *([1] * (moved.ndim - 1)))
-    walk.points = torch.where(stay, walk.points, moved)
+    moved = stepped(inside, walk.points, gradient, length)
+    if inside.norm != "linf":  # where a gradient of 0 moves nothing, not even by rounding
+        moved = torch.where(_beside(walk.standing > 0, moved), moved, walk.points)
+    walk.points = moved
 
 
-def _compact(walk: _Walk) -> None:
-    """Let fooled rows leave the batch. The only place that waits for an accelerator."""
-    keep = ~walk.fooled
-    if bool(keep.all()):
+def _compact(walk: _Walk, attack: Pgd) -> None:
+    """Rows that are fooled or done leave, once they are worth the copying. Only this waits for a device.
+
+    Where fooled rows do not leave early, all rows sat down together and are done together.
+    """
+    done = walk.passes >= attack.steps if attack.drop else torch.ones_like(walk.zero)
+    leave = done | (walk.standing == 0)
+    leaving = int(leave.count_nonzero())
+    if not leaving or (leaving < _WORTHWHILE_SHARE * len(leave) and not bool(done.any())):
         return
-    _write(walk)
+    keep = ~leave
+    _write(walk, attack)
     walk.points, walk.labels, walk.index = walk.points[keep], walk.labels[keep], walk.index[keep]
-    walk.fooled, walk.zero, walk.nan = walk.fooled[keep], walk.zero[keep], walk.nan[keep]
-    walk.early, walk.inside = walk.early[keep], walk.inside.take(keep)
+    walk.standing, walk.passes = walk.standing[keep], walk.passes[keep]
+    walk.inside = walk.inside.take(keep)
+    walk.zero, walk.nan = walk.zero[keep], walk.nan[keep]
 
 
-def _write(walk: _Walk) -> None:
-    walk.found.fooled[walk.index] = walk.fooled
+def _refill(walk: _Walk, places: int, step: int) -> None:
+    """Waiting rows take the free places, once an eighth of them is free."""
+    start, labels, inside = walk.waiting
+    free = min(places - len(walk.index), len(labels) - walk.taken)
+    if free < min(_FREE_SHARE * places, len(labels) - walk.taken) or not free:
+        return
+    new = slice(walk.taken, walk.taken + free)
+    index = torch.arange(new.start, new.stop, device=labels.device)
+    walk.points = torch.cat([walk.points, start[new]])
+    walk.labels = torch.cat([walk.labels, labels[new]])
+    walk.inside = walk.inside.joined(inside.take(new))
+    walk.index = torch.cat([walk.index, index])
+    fresh = torch.zeros_like(index, dtype=torch.float32)
+    walk.passes, walk.standing = torch.cat([walk.passes, fresh]), torch.cat([walk.standing, fresh + 1])
+    walk.zero, walk.nan = (torch.cat([flags, _none(index)]) for flags in (walk.zero, walk.nan))
+    walk.taken = new.stop
+    walk.births.append(step)
+
+
+def _write(walk: _Walk, attack: Pgd) -> None:
+    fooled = walk.standing == 0
+    walk.found.fooled[walk.index] = fooled
     walk.found.points[walk.index] = walk.points
     walk.found.zero[walk.index] = walk.zero
     walk.found.nan[walk.index] = walk.nan
-    walk.found.late[walk.index] = walk.fooled & ~walk.early
+    walk.found.late[walk.index] = fooled & (walk.passes >= _EARLY_SHARE * attack.steps)
+
+
+def _beside(flags: Tensor, points: Tensor) -> Tensor:
+    """[n] as [n, 1, ...], to choose between points [n, ...]."""
+    return flags.view(-1, *([1] * (points.ndim - 1)))
 
 
 def unusable(gradient: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:

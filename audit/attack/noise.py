@@ -1,6 +1,6 @@
 """Random displacements, one generator per row: the same whatever the batch size and the other rows are."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -16,7 +16,7 @@ def displacements(norm: Norm, movable: Floats, rows: Ints, stream: Stream, attem
     """A displacement of at most one epsilon for each row, [n, ...].
 
     A random start (`start`) is uniform in the ball; pure noise (`noise`) is uniform on its far edge, the
-    corners for linf and the sphere for l2, where noise does most.
+    corners for linf and the sphere for l2 and l1, where noise does most.
 
     Args:
         norm: the ball's norm.
@@ -28,9 +28,8 @@ def displacements(norm: Norm, movable: Floats, rows: Ints, stream: Stream, attem
     """
     free = movable.reshape(-1) > 0
     generators = _generators([seed, _STREAMS[stream], attempt], rows)
-    draw = _in_cube if norm == "linf" else _in_sphere
     out = np.zeros((len(rows), free.size), dtype=np.float32)
-    out[:, free] = draw(generators, (len(rows), int(free.sum())), edge=stream == "noise")
+    out[:, free] = _DRAWS[norm](generators, (len(rows), int(free.sum())), edge=stream == "noise")
     return out.reshape(len(rows), *movable.shape)
 
 
@@ -69,3 +68,24 @@ def _in_sphere(generators: Iterator[np.random.Generator], shape: tuple[int, int]
     length = np.linalg.norm(values, axis=1, keepdims=True)
     factor: Floats = (radius / np.maximum(length, np.finfo(np.float32).tiny)).astype(np.float32)
     return values * factor
+
+
+def _in_cross(generators: Iterator[np.random.Generator], shape: tuple[int, int], *, edge: bool) -> Floats:
+    """[n, d] uniform in the l1 ball of radius 1, or uniform on its surface.
+
+    Exponential draws divided by their sum are uniform on the simplex; signs of their own make it the surface.
+    """
+    values, radius = np.empty(shape, np.float32), np.ones((shape[0], 1))
+    words = -(-shape[1] // 64)
+    packed = np.empty((shape[0], words), np.uint64)
+    for index, generator in enumerate(generators):
+        generator.standard_exponential(dtype=np.float32, out=values[index])
+        packed[index] = generator.bit_generator.random_raw(words)
+        radius[index] = 1.0 if edge else generator.random() ** (1 / shape[1])
+    signs = np.unpackbits(packed.view(np.uint8), axis=1, count=shape[1]).astype(np.float32) * 2 - 1
+    length = values.sum(axis=1, keepdims=True, dtype=np.float64)
+    factor: Floats = (radius / np.maximum(length, np.finfo(np.float32).tiny)).astype(np.float32)
+    return values * signs * factor
+
+
+_DRAWS: dict[Norm, Callable[..., Floats]] = {"linf": _in_cube, "l2": _in_sphere, "l1": _in_cross}

@@ -13,6 +13,25 @@ Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tally:
+    """What one attack of several did at one radius, over all its restarts.
+
+    Attributes:
+        attack: its name.
+        tried: rows it was tried on: those that all earlier ones left standing.
+        fooled: rows of these for which it found a verified example.
+        forward: model rows sent forward.
+        backward: model rows whose gradient was taken.
+    """
+
+    attack: str
+    tried: int
+    fooled: int
+    forward: int
+    backward: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class AtEpsilon:
     """What was found at one radius, over the R rows of the attack.
 
@@ -25,6 +44,7 @@ class AtEpsilon:
         rejected: how many claimed examples did not count, by reason.
         kept: [K] positions in the R rows whose example found at this radius is kept.
         examples: [K, ...] those examples.
+        tallies: what each attack did, in the order in which they were tried.
     """
 
     epsilon: float
@@ -35,6 +55,7 @@ class AtEpsilon:
     rejected: Mapping[str, int]
     kept: Ints
     examples: Floats
+    tallies: tuple[Tally, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +63,7 @@ class AttackResult:
     """What one attack found over a range of radii.
 
     Attributes:
-        method: `fgsm`, `pgd` or `noise`.
+        method: `fgsm`, `pgd`, `noise`, `worst_case` or another attack's name.
         settings: everything that decides the result.
         rows: [R] indices of the data set's rows that were looked at, sorted.
         correct: [R] classified correctly without an attack; only these were attacked.

@@ -45,9 +45,7 @@ def verify(
     codes = np.full(len(points), ACCEPTED, dtype=np.int8)
     if not len(points):
         return codes
-    with torch.no_grad():
-        scores = model.scores(model.tensor(points))
-        fooled = wrong(scores, torch.from_numpy(labels.copy()).to(scores.device)).cpu().numpy()
+    fooled = wrong(model.predict(points), torch.from_numpy(labels.copy())).numpy()
     codes[~fooled] = NOT_MISCLASSIFIED
     codes[~inside_range(points, rows, space)] = OUTSIDE_RANGE
     codes[~inside_ball(points, rows, space, norm, epsilon)] = OUTSIDE_BALL
@@ -58,17 +56,20 @@ def inside_ball(
     points: Floats, rows: Floats, space: Space, norm: Norm, epsilon: float
 ) -> npt.NDArray[np.bool_]:
     """[n] whether each point lies within `epsilon` of its row and fixed coordinates did not move."""
-    before, after = _flat(rows), _flat(points)
-    unit = space.unit.reshape(1, -1).astype(np.float64)
-    rounding = _ROUNDING * np.maximum(np.abs(before), np.abs(after))
-    moved = np.maximum(np.abs(after - before) - rounding, 0)
-    free = unit[0] > 0
-    held: npt.NDArray[np.bool_] = (moved[:, ~free] == 0).all(axis=1)
-    distance = moved[:, free] / unit[:, free]
-    length = distance.max(axis=1, initial=0) if norm == "linf" else np.linalg.norm(distance, axis=1)
+    unit = space.unit.reshape(-1)
+    moved = _moved(points, rows)
+    held: npt.NDArray[np.bool_] = (moved[:, unit == 0] == 0).all(axis=1)
+    length = _length(moved[:, unit > 0] / unit[unit > 0].astype(np.float64), norm)
     # A comparison with NaN is False, so a point that is not a number is outside.
     near: npt.NDArray[np.bool_] = length <= epsilon * (1 + RELATIVE_TOLERANCE)
     return held & near
+
+
+def distance(points: Floats, rows: Floats, space: Space, norm: Norm) -> npt.NDArray[np.float64]:
+    """[n] how far each point lies from its row, in units of epsilon, measured from the stored arrays."""
+    unit = space.unit.reshape(-1)
+    moved = np.abs(_flat(points) - _flat(rows))[:, unit > 0]
+    return _length(moved / unit[unit > 0].astype(np.float64), norm)
 
 
 def inside_range(points: Floats, rows: Floats, space: Space) -> npt.NDArray[np.bool_]:
@@ -76,6 +77,27 @@ def inside_range(points: Floats, rows: Floats, space: Space) -> npt.NDArray[np.b
     valid = (points >= space.low) & (points <= space.high) | (points == rows)
     every: npt.NDArray[np.bool_] = valid.reshape(len(points), -1).all(axis=1)
     return every
+
+
+def _moved(points: Floats, rows: Floats) -> npt.NDArray[np.float64]:
+    """[n, d] how far each coordinate moved, beyond what rounding explains."""
+    before, after = _flat(rows), _flat(points)
+    rounding = _ROUNDING * np.maximum(np.abs(before), np.abs(after))
+    moved: npt.NDArray[np.float64] = np.maximum(np.abs(after - before) - rounding, 0)
+    return moved
+
+
+def _length(distance: npt.NDArray[np.float64], norm: Norm) -> npt.NDArray[np.float64]:
+    """[n] from distances [n, d], none below 0, along each coordinate."""
+    length: npt.NDArray[np.float64]
+    match norm:
+        case "linf":
+            length = distance.max(axis=1, initial=0)
+        case "l2":
+            length = np.linalg.norm(distance, axis=1)
+        case "l1":
+            length = distance.sum(axis=1)
+    return length
 
 
 def _flat(values: Floats) -> npt.NDArray[np.float64]:

@@ -17,7 +17,7 @@ class Attribution:
     """One method's attributions for n rows and M features.
 
     Attributes:
-        method: `saliency`, `integrated_gradients`, `kernel_shap` or `lime`.
+        method: name of the method, a key of `audit.products.attributions.METHODS`.
         features: [M] the user's names of the features; grid cells of an image.
         rows: [n] which rows of the data set.
         values: [n, M] signed attribution of each feature, in `unit`; saliency is never negative.
@@ -30,6 +30,8 @@ class Attribution:
             values need not add up.
         standard_error: [n, M] sampling error of the values; None where nothing was sampled.
         maps: [n, H, W] the same per pixel, adding up to the values; None for tabular rows.
+        elements: [n, C, T] the same per channel and step of series, adding up to the values; None where the
+            method does not tell steps apart, and for all else.
         extras: further arrays by name, [n, ...], e.g. `r2`.
         settings: every setting it was computed with, defaults filled in.
         passes: rows that the method sent forward and backward through the model.
@@ -47,6 +49,7 @@ class Attribution:
     completeness: Doubles | None = None
     standard_error: Doubles | None = None
     maps: Floats | None = None
+    elements: Floats | None = None
     extras: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     passes: tuple[int, int] = (0, 0)

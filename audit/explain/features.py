@@ -1,4 +1,4 @@
-"""The user's features as parts of a model's input: columns, one-hot groups, or parts of an image."""
+"""The user's features as parts of a model's input: columns, one-hot groups, parts of an image or of a series."""
 
 from dataclasses import dataclass
 
@@ -16,8 +16,8 @@ class Layout:
 
     Attributes:
         names: [M] names of the features.
-        owner: feature index of each element: the shape of an input row for tables; [1, H, W] for images,
-            where a cell takes all channels of a pixel together.
+        owner: feature index of each element: [D] for tables; [1, H, W] for images, where a cell takes all
+            channels of a pixel together; [C, T] for series, where each channel has stretches of its own.
     """
 
     names: tuple[str, ...]
@@ -25,7 +25,13 @@ class Layout:
 
 
 def layout(data: Dataset, grid: int = 4) -> Layout:
-    """The features of a table, or the cells of a `grid` x `grid` raster over images [N, C, H, W]."""
+    """The features of a table, or parts of what has none.
+
+    Images [N, C, H, W] are cut into `grid` x `grid` cells, each channel of series [N, C, T] into `grid`
+    stretches of time.
+    """
+    if data.modality == "series":
+        return _stretches(data, grid)
     if data.modality == "image":
         height, width = data.inputs.shape[-2:]
         return Layout(cell_names(grid, height, width), grid_cells(grid, height, width)[None])
@@ -35,6 +41,28 @@ def layout(data: Dataset, grid: int = 4) -> Layout:
         names = tuple(f"column {index + 1}" for index in range(count))
         return Layout(names, np.arange(count, dtype=np.int64).reshape(shape))
     return Layout(tuple(item.name for item in data.features), data.feature_of_column().reshape(shape))
+
+
+def _stretches(data: Dataset, grid: int) -> Layout:
+    channels, steps = data.inputs.shape[1:]
+    along = stretches(grid, steps)
+    names = stretch_names(grid, steps)
+    labelled = [item.name for item in data.features] if len(data.features) == channels else []
+    labels = labelled or [f"channel {index + 1}" for index in range(channels)]
+    owner = np.arange(channels, dtype=np.int64)[:, None] * len(names) + along
+    return Layout(tuple(f"{label}, {name}" for label in labels for name in names), owner)
+
+
+def stretches(grid: int, steps: int) -> Ints:
+    """[T] index of the stretch of time of each step; a shorter series has one stretch a step."""
+    return np.arange(steps, dtype=np.int64) * min(grid, steps) // steps
+
+
+def stretch_names(grid: int, steps: int) -> tuple[str, ...]:
+    """Names of the stretches of `stretches`, with their steps counted from 1."""
+    owner = stretches(grid, steps)
+    ends = [(np.flatnonzero(owner == part) + 1)[[0, -1]].tolist() for part in range(owner.max() + 1)]
+    return tuple(f"step {first}" if first == last else f"steps {first}-{last}" for first, last in ends)
 
 
 def grid_cells(grid: int, height: int, width: int) -> Ints:

@@ -25,6 +25,7 @@ RATES: dict[str, tuple[Places, Places]] = {
     "false_discovery_rate": (((0, 1),), ((0, 1), (1, 1))),
     "false_omission_rate": (((1, 0),), ((0, 0), (1, 0))),
 }
+_NAMED = 12
 _NEITHER = ("selection_rate", "base_rate")
 _COUNTS = (
     "unfavourable, not selected",
@@ -50,7 +51,8 @@ class Cells:
         name: `sex`, or `sex x race`.
         groups: one mapping per group, e.g. `{"sex": "Female", "race": "Black"}`.
         table: [G, 2, 2] rows by group, actually favourable, and selected.
-        floor: groups with fewer rows are shown and not compared.
+        floor: groups with fewer rows are shown and not compared; a rate with a smaller denominator is shown
+            and not judged.
         settings: what else the counts depend on: `{"class": name}` for one class against the rest.
         labelled: whether the actual outcome is known; where it is not, all rows stand under unfavourable
             and only what needs no outcome may be derived.
@@ -93,9 +95,43 @@ class Cells:
         top, bottom = RATES[rate]
         return sum(int(cells[place]) for place in top), sum(int(cells[place]) for place in bottom)
 
+    def too_few(self, group: int, rate: str) -> str:
+        """The counts in words where a rate has a denominator below the floor; a rate without one has none."""
+        x, n = self.counts(group, rate)
+        return below(x, n, self.floor, f"{rate.replace('_', ' ')} of {self.label(group)}")
+
+    def having(self, rate: str) -> list[int]:
+        """Groups that may be compared in a rate: its denominator too is at least `floor`, and not 0."""
+        return [g for g in self.compared() if self.counts(g, rate)[1] >= max(1, self.floor)]
+
+    def left_out(self, rates: Sequence[str], groups: Sequence[int]) -> str:
+        """Which of `groups` have no comparable rate, each with its denominator; empty where all have.
+
+        With several rates a group that lacks any of them is named, with the rate.
+        """
+        several = len(rates) > 1
+        names = [
+            f"{self.label(g)} ({self.counts(g, rate)[1]} rows{_of(rate) if several else ''})"
+            for rate in rates
+            for g in sorted(set(groups) - set(self.having(rate)))
+        ]
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        return "; ".join(names[:_NAMED]) + more
+
     def errors(self, group: int) -> tuple[int, int]:
         """False negatives and false positives of a group."""
         return int(self.table[group, 1, 0]), int(self.table[group, 0, 1])
+
+
+def _of(rate: str) -> str:
+    return f" for the {rate.replace('_', ' ')}"
+
+
+def below(x: int, n: int, floor: int, what: str) -> str:
+    """The sentence for `x` of `n` rows where 0 < n < floor; empty otherwise."""
+    if not 0 < n < floor:
+        return ""
+    return f"the {what} is {x} of {n} rows, fewer than the floor of {floor}: shown and not judged"
 
 
 def one_against_rest(table: Ints, chosen: int) -> Ints:
@@ -111,7 +147,12 @@ def rates(item: Cells, names: Sequence[str]) -> list[Measure]:
     """Those of `RATES` that are named, in every group that occurs, unknown and small ones included."""
     return [
         proportion(
-            name, *item.counts(g, name), group=item.groups[g], settings=item.settings, better=_better(name)
+            name,
+            *item.counts(g, name),
+            group=item.groups[g],
+            settings=item.settings,
+            better=_better(name),
+            too_few=item.too_few(g, name),
         )
         for g in item.occurring()
         for name in RATES

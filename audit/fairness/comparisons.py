@@ -1,22 +1,26 @@
 """Comparisons: each group against a reference, and the largest difference between any two."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from audit.evidence import Measure
-from audit.fairness.cells import Cells
+from audit.fairness.cells import RATES, Cells, below
 from audit.stats import measure
 
-# The rates that are compared group by group: demographic parity, equal opportunity, equalized odds
-# (with the one before), predictive parity.
-COMPARED = ("selection_rate", "true_positive_rate", "false_positive_rate", "positive_predictive_value")
+COMPARED = tuple(RATES)
 ERROR_RATIO, TREATMENT = "false_negatives_per_false_positive", "treatment_equality_difference"
 LARGEST = {
     "demographic_parity_difference": ("selection_rate",),
     "equal_opportunity_difference": ("true_positive_rate",),
     "equalized_odds_difference": ("true_positive_rate", "false_positive_rate"),
     "predictive_parity_difference": ("positive_predictive_value",),
+    "predictive_equality_difference": ("false_positive_rate",),
+    "overall_accuracy_equality_difference": ("accuracy",),
+    "conditional_use_accuracy_equality_difference": (
+        "positive_predictive_value",
+        "negative_predictive_value",
+    ),
 }
 
 
@@ -100,13 +104,13 @@ def comparisons(item: Cells, reference: str | Sequence[str], names: Sequence[str
 
 
 def _compared(item: Cells, pair: Pair, name: str, method: str, statistics: Mapping[str, int], n: int,
-              reason: str) -> Measure:  # fmt: skip
+              reason: str, too_few: str) -> Measure:  # fmt: skip
     """The measure of a pair that can be compared."""
     base = item.label(pair.base) if pair.base is not None else ""
     if pair.picked_from > 1:
         statistics = {**statistics, "picked_from": pair.picked_from}
     ratio = name.endswith("_ratio")
-    return measure(
+    found = measure(
         name,
         method,
         statistics,
@@ -117,6 +121,7 @@ def _compared(item: Cells, pair: Pair, name: str, method: str, statistics: Mappi
         better="one" if ratio else "zero",
         reason=reason,
     )
+    return found if found.value is None else replace(found, too_few=too_few)
 
 
 def _none(item: Cells, pair: Pair, name: str) -> Measure:
@@ -146,6 +151,10 @@ def _two(item: Cells, group: int, base: int, rate: str) -> tuple[dict[str, int],
     return {"x1": x1, "n1": n1, "x0": x0, "n0": n0}, reason
 
 
+def _few(item: Cells, group: int, base: int, rate: str) -> str:
+    return item.too_few(group, rate) or item.too_few(base, rate)
+
+
 def _ratio(item: Cells, pair: Pair, rate: str) -> Measure:
     name = f"{rate}_ratio"
     if pair.base is None:
@@ -156,7 +165,8 @@ def _ratio(item: Cells, pair: Pair, rate: str) -> Measure:
         reason = f"the {words} of the reference group is 0 of {statistics['n0']} rows"
         if rate == "selection_rate":
             reason = "nobody in the reference group was selected"
-    return _compared(item, pair, name, "koopman", statistics, statistics["n1"], reason)
+    few = _few(item, pair.group, pair.base, rate)
+    return _compared(item, pair, name, "koopman_exact", statistics, statistics["n1"], reason, few)
 
 
 def _difference(item: Cells, pair: Pair, rate: str) -> Measure:
@@ -164,7 +174,8 @@ def _difference(item: Cells, pair: Pair, rate: str) -> Measure:
     if pair.base is None:
         return _none(item, pair, name)
     statistics, reason = _two(item, pair.group, pair.base, rate)
-    return _compared(item, pair, name, "newcombe", statistics, statistics["n1"], reason)
+    few = _few(item, pair.group, pair.base, rate)
+    return _compared(item, pair, name, "newcombe", statistics, statistics["n1"], reason, few)
 
 
 def _treatment(item: Cells, pair: Pair) -> Measure:
@@ -175,7 +186,15 @@ def _treatment(item: Cells, pair: Pair) -> Measure:
     statistics = {"x1": x1, "y1": y1, "x0": x0, "y0": y0}
     reason = "the reference group has" if not y0 else "the group has"
     reason += f" {x0 if not y0 else x1} false negatives and 0 false positives, so no ratio of the two"
-    return _compared(item, pair, TREATMENT, "odds_difference", statistics, item.size(pair.group), reason)
+    few = _few_errors(item, pair.group) or _few_errors(item, pair.base)
+    return _compared(item, pair, TREATMENT, "odds_difference", statistics, item.size(pair.group), reason, few)
+
+
+def _few_errors(item: Cells, group: int) -> str:
+    """The sentence where fewer errors than the floor stand behind a ratio of false negatives to positives."""
+    missed, wrongly = item.errors(group)
+    errors = missed + wrongly
+    return below(missed, errors, item.floor, f"share of false negatives among errors of {item.label(group)}")
 
 
 def error_ratios(item: Cells) -> list[Measure]:
@@ -183,23 +202,26 @@ def error_ratios(item: Cells) -> list[Measure]:
     found = []
     for g in item.occurring():
         x, y = item.errors(g)
-        found.append(
-            measure(
-                ERROR_RATIO,
-                "odds",
-                {"x": x, "y": y},
-                n=x + y,
-                group=item.groups[g],
-                settings=item.settings,
-                unit="ratio",
-                reason=f"{x} false negatives and {y} false positives: the denominator is 0",
-            )
+        odds = measure(
+            ERROR_RATIO,
+            "odds",
+            {"x": x, "y": y},
+            n=x + y,
+            group=item.groups[g],
+            settings=item.settings,
+            unit="ratio",
+            reason=f"{x} false negatives and {y} false positives: the denominator is 0",
         )
+        found.append(odds if odds.value is None else replace(odds, too_few=_few_errors(item, g)))
     return found
 
 
 def largest(item: Cells, names: Sequence[str]) -> list[Measure]:
-    """Those of `LARGEST` that are named: the largest difference between any two groups that have the rate."""
+    """Those of `LARGEST` that are named: the largest difference between any two groups that have the rate.
+
+    A group whose denominator is below the floor takes no part, nor do people of unknown group; the measure
+    names them.
+    """
     found = []
     for name, compared in LARGEST.items():
         if name not in names:
@@ -216,11 +238,12 @@ def largest(item: Cells, names: Sequence[str]) -> list[Measure]:
                 better="zero",
                 unit="difference",
                 reason="fewer than two groups have the rate, so there is nothing to compare",
+                left_out=item.left_out(compared, item.occurring()),
             )
         )
     return found
 
 
 def _series(item: Cells, rate: str) -> dict[str, list[int]]:
-    counts = [(x, n) for x, n in (item.counts(g, rate) for g in item.compared()) if n]
+    counts = [item.counts(g, rate) for g in item.having(rate)]
     return {"x": [x for x, _ in counts], "n": [n for _, n in counts]}

@@ -1,12 +1,12 @@
 """Controls: the same comparison within strata of something else, beside the pooled one."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from audit.dataset import UNKNOWN, Ints
 from audit.evidence import Cell, Measure, Table
-from audit.fairness.cells import Cells
+from audit.fairness.cells import Cells, below
 from audit.fairness.comparisons import Pair, pairs
 from audit.stats import measure
 
@@ -43,6 +43,14 @@ class Strata:
         held = (columns["n1"] + columns["n0"]) > 0
         return {key: [int(n) for n in column[held]] for key, column in columns.items()}
 
+    def shared(self, group: int, base: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Selected and all rows of each of two groups, in the strata that hold rows of both."""
+        both = (self.rows[group] > 0) & (self.rows[base] > 0)
+        one, other = (
+            (int(self.selected[g][both].sum()), int(self.rows[g][both].sum())) for g in (group, base)
+        )
+        return one, other
+
 
 def stratified(item: Strata, reference: str | Sequence[str], names: Sequence[str]) -> list[Measure]:
     """Those of `STRATIFIED` that are named: Mantel-Haenszel ratio and difference of each comparison."""
@@ -67,13 +75,25 @@ def _stratified(item: Strata, pair: Pair, name: str) -> Measure:
         return Measure(name=name, value=None, settings=settings, reason=pair.reason, **fields)
     settings["reference"] = item.cells.label(pair.base)
     statistics: dict[str, Any] = dict(item.statistics(pair.group, pair.base))
-    both = any(n1 and n0 for n1, n0 in zip(statistics["n1"], statistics["n0"], strict=True))
+    held = item.shared(pair.group, pair.base)
+    fields["n"] = held[0][1]
     reason = "no stratum holds rows of both groups"
-    if both:
+    if fields["n"]:
         reason = "nobody in the reference group was selected in a stratum that holds both groups"
     if pair.picked_from > 1:
         statistics["picked_from"] = pair.picked_from
-    return measure(name, _METHODS[name], statistics, settings=settings, reason=reason, **fields)
+    found = measure(name, _METHODS[name], statistics, settings=settings, reason=reason, **fields)
+    return found if found.value is None else replace(found, too_few=_few(item, pair.group, pair.base, held))
+
+
+def _few(item: Strata, group: int, base: int, held: Sequence[tuple[int, int]]) -> str:
+    """The sentence where either group has fewer rows than the floor in strata that hold both."""
+    within = f"in strata of {item.control} that hold both"
+    sentences = (
+        below(x, n, item.cells.floor, f"selection rate of {item.cells.label(g)} {within}")
+        for g, (x, n) in zip((group, base), held, strict=True)
+    )
+    return next(filter(None, sentences), "")
 
 
 def strata_table(items: Sequence[Strata]) -> Table:
@@ -129,7 +149,7 @@ def _both(item: Strata, group: int, base: int) -> tuple[list[Measure], list[Meas
     within = item.statistics(group, base)
     ratio, difference = STRATIFIED
     return (
-        [measure(ratio, "koopman", pooled), measure(difference, "newcombe", pooled)],
+        [measure(ratio, "koopman_exact", pooled), measure(difference, "newcombe", pooled)],
         [measure(name, _METHODS[name], within) for name in STRATIFIED],
     )
 

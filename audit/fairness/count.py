@@ -83,11 +83,14 @@ def _looked_at(
         return [data.favourable], True
     if len(names) <= 2:  # noqa: PLR2004 - of two classes, one against the rest says the same thing twice
         raise NotApplicable("no outcome is named as favourable; set [data] favourable to one of the classes")
-    frequent = np.argsort(-np.bincount(labels, minlength=len(names)), kind="stable")[:MOST_CLASSES]
+    people = count_table((labels,), (len(names),), data.people)
+    frequent = np.argsort(-people, kind="stable")[:MOST_CLASSES]
     return sorted(int(i) for i in frequent), False
 
 
-def count(data: Dataset, found: Outcomes, depth: int, floor: int) -> list[list[Cells]]:
+def count(
+    data: Dataset, found: Outcomes, depth: int, floor: int, device: str | None = None
+) -> list[list[Cells]]:
     """The cells of every grouping, and within a grouping of every class looked at.
 
     Args:
@@ -95,8 +98,9 @@ def count(data: Dataset, found: Outcomes, depth: int, floor: int) -> list[list[C
         found: the outcomes to count.
         depth: most features in one combination.
         floor: groups with fewer rows are not compared.
+        device: where to count, as torch names it; None for here.
     """
-    tables = count_groupings(data, depth, found.labels, found.predicted, len(found.names) + 1)
+    tables = count_groupings(data, depth, found.labels, found.predicted, len(found.names) + 1, device)
     return [_cells(grouping, table, found, floor) for grouping, table in tables]
 
 
@@ -131,7 +135,11 @@ def control_features(data: Dataset, control: Sequence[str]) -> list[Sensitive]:
 
 
 def count_strata(
-    data: Dataset, found: Outcomes, cells: Sequence[Sequence[Cells]], control: Sequence[str]
+    data: Dataset,
+    found: Outcomes,
+    cells: Sequence[Sequence[Cells]],
+    control: Sequence[str],
+    device: str | None = None,
 ) -> list[list[Strata]]:
     """The decisions of every grouping within the strata of the controls, class by class.
 
@@ -142,6 +150,7 @@ def count_strata(
         found: the outcomes to count.
         cells: what `count` returned.
         control: names of the features to hold constant, together.
+        device: where to count, as torch names it; None for here.
     """
     features = control_features(data, control)
     if not features:
@@ -154,7 +163,8 @@ def count_strata(
             continue
         grouping = cross([data.sensitive[name] for name in names])
         sizes = (len(grouping.groups), len(strata.groups), len(found.names) + 1)
-        table = count_table((grouping.codes, strata.codes, found.predicted), sizes)
+        columns = (grouping.codes, strata.codes, found.predicted)
+        table = count_table(columns, sizes, data.people, device)
         rows = table.sum(axis=2)
         result.append(
             [

@@ -28,10 +28,26 @@ METRICS = (
 )
 
 
+# Where none are named: what is asked most often. All rates are measured; four of them are compared.
+_USUALLY = ("selection_rate", "true_positive_rate", "false_positive_rate", "positive_predictive_value")
+USUAL = (
+    *RATES,
+    ERROR_RATIO,
+    *(f"{rate}_{kind}" for rate in _USUALLY for kind in ("ratio", "difference")),
+    TREATMENT,
+    "demographic_parity_difference",
+    "equal_opportunity_difference",
+    "equalized_odds_difference",
+    "predictive_parity_difference",
+    *BOUNDS,
+    *STRATIFIED,
+)
+
+
 def chosen(metrics: Sequence[str], *, labelled: bool) -> tuple[str, ...]:
-    """The names among `METRICS` that are wanted, all for none, and that can be had without outcomes."""
+    """The names among `METRICS` that are wanted, `USUAL` for none, and that can be had without outcomes."""
     possible = METRICS if labelled else _WITHOUT_OUTCOME
-    return tuple(name for name in possible if not metrics or name in metrics)
+    return tuple(name for name in possible if name in (metrics or USUAL))
 
 
 def derive(
@@ -42,7 +58,7 @@ def derive(
     Args:
         item: the counts of one grouping.
         reference: see `audit.fairness.comparisons.pairs`.
-        metrics: names among `METRICS`; none means all. Stratified values need `audit.fairness.controls`.
+        metrics: names among `METRICS`; none means `USUAL`. Stratified values need `audit.fairness.controls`.
     """
     names = chosen(metrics, labelled=item.labelled)
     return [

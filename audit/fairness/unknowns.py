@@ -103,6 +103,7 @@ def _bound(item: Cells, name: str, value: float | None) -> Measure:
     unit = "ratio" if ratio else "difference"
     rows = int(item.table.sum())
     settings = {"feature": item.name, **item.settings}
+    small = item.left_out(("selection_rate",), item.known())
     if value is None:
         reason = f"nobody was selected: 0 of {rows} rows"
         return Measure(
@@ -110,4 +111,4 @@ def _bound(item: Cells, name: str, value: float | None) -> Measure:
         )
     counted = "it bounds what the unknown rows can do to these rows and carries no sampling error"
     bound = measure(name, "exact", {"value": value}, n=rows, settings=settings, unit=unit, better=better)
-    return replace(bound, unreliable=counted)
+    return replace(bound, unreliable=counted, left_out=small)

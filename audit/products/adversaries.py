@@ -13,14 +13,23 @@ from audit.errors import NotApplicable
 from audit.products.predictions import Predictions
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from audit.attack.apgd import Apgd
+    from audit.attack.cascade import Cascade
     from audit.attack.curve import Target
-    from audit.attack.loop import Pgd
+    from audit.attack.distance import Distances
+    from audit.attack.hopskipjump import HopSkipJump
+    from audit.attack.loop import Found, Pgd
     from audit.attack.loss import Loss
-    from audit.attack.norm import Norm
+    from audit.attack.minimum import Minimum
+    from audit.attack.norm import Ball, Norm
+    from audit.attack.square import Square
     from audit.model import Model
 
 DEFAULT_ROWS = 1000
 NOISE_DRAWS = 3
+IMITATED_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -122,18 +131,135 @@ class Adversaries:
 
         radii = _radii(epsilons)
         settings = {"epsilons": radii, "rows": rows, "scale": scale, "norm": norm, "draws": draws}
-        return self._once("noise", settings, lambda target: noise_curve(target, radii, norm, draws))
+        return self._once(
+            "noise", settings, lambda target: noise_curve(target, radii, norm, draws), gradients=False
+        )
+
+    def apgd(
+        self,
+        epsilons: Sequence[float],
+        attack: Apgd,
+        *,
+        rows: int | None = DEFAULT_ROWS,
+        scale: Scale = "auto",
+    ) -> AttackResult:
+        """Adaptive gradient steps, radii walked upwards, restarts kept per row.
+
+        Args:
+            epsilons: radii, in units of `scale`.
+            attack: norm, steps, restarts, loss and targets.
+            rows: rows to look at; None for all.
+            scale: what one epsilon counts.
+        """
+        from audit.attack.cascade import apgd_attempts
+        from audit.attack.curve import walk
+
+        radii = _radii(epsilons)
+        settings = {"epsilons": radii, "rows": rows, "scale": scale, **asdict(attack)}
+        return self._once(
+            "apgd", settings, lambda target: walk(target, radii, attack.norm, apgd_attempts(target, attack))
+        )
+
+    def square(
+        self,
+        epsilons: Sequence[float],
+        attack: Square,
+        *,
+        rows: int | None = DEFAULT_ROWS,
+        scale: Scale = "auto",
+    ) -> AttackResult:
+        """A search without gradients, radii walked upwards.
+
+        Args:
+            epsilons: radii, in units of `scale`.
+            attack: norm, queries and the first share.
+            rows: rows to look at; None for all.
+            scale: what one epsilon counts.
+        """
+        from audit.attack.cascade import square_attempt
+        from audit.attack.curve import walk
+
+        radii = _radii(epsilons)
+        settings = {"epsilons": radii, "rows": rows, "scale": scale, **asdict(attack)}
+        return self._once(
+            "square",
+            settings,
+            lambda target: walk(target, radii, attack.norm, [square_attempt(target, attack)]),
+            gradients=False,
+        )
+
+    def worst_case(
+        self,
+        epsilons: Sequence[float],
+        cascade: Cascade,
+        *,
+        rows: int | None = DEFAULT_ROWS,
+        scale: Scale = "auto",
+    ) -> AttackResult:
+        """Several attacks, cheap ones first, each on the rows that still stand; radii walked upwards.
+
+        Args:
+            epsilons: radii, in units of `scale`.
+            cascade: which attacks, and how hard.
+            rows: rows to look at; None for all.
+            scale: what one epsilon counts.
+        """
+        from audit.attack.cascade import cascade_attempts
+        from audit.attack.curve import walk
+
+        radii = _radii(epsilons)
+        settings = {"epsilons": radii, "rows": rows, "scale": scale, **asdict(cascade)}
+        classes = self.predictions.scores.shape[1]
+        able = "gradients" in self.model.capabilities
+
+        def run(target: Target) -> tuple[AtEpsilon, ...]:
+            attempts = cascade_attempts(target, cascade, classes, gradients=able)
+            return walk(target, radii, cascade.norm, attempts)
+
+        return self._once("worst_case", settings, run, gradients=False)
+
+    def distances(
+        self, attack: Minimum, *, rows: int | None = DEFAULT_ROWS, scale: Scale = "auto"
+    ) -> Distances:
+        """The nearest adversarial example of each row, whatever its distance.
+
+        Args:
+            attack: norm, steps and step sizes.
+            rows: rows to look at; None for all.
+            scale: what one epsilon counts.
+        """
+        from audit.attack.distance import nearest_distances
+
+        self._ask_for_gradients()
+        return nearest_distances(self._target(rows, scale), attack)
+
+    def _target(self, rows: int | None, scale: Scale) -> Target:
+        from audit.attack.curve import Target
+
+        chosen = self.rows(rows)
+        correct = self.predictions.correct[chosen]
+        data = self.data
+        return Target(self.model, data.inputs, data.labels, chosen, correct, self.space(scale), self.seed)
 
     def _once(
         self,
         method: str,
         settings: Mapping[str, Any],
         run: Callable[[Target], tuple[AtEpsilon, ...]],
+        *,
+        gradients: bool = True,
     ) -> AttackResult:
+        if gradients:
+            self._ask_for_gradients()
         key = (method, *sorted({**settings, "scale": self.space(settings["scale"]).scale}.items()))
         if key not in self._done:
             self._done[key] = self._run(method, settings, run)
         return self._done[key]
+
+    def _ask_for_gradients(self) -> None:
+        if "gradients" not in self.model.capabilities:
+            why = f": {' '.join(self.model.ruled_out)}" if self.model.ruled_out else ""
+            raise NotApplicable(f"the attacks need gradients of the model{why}")
 
     def _run(
         self,
@@ -141,35 +267,116 @@ class Adversaries:
         settings: Mapping[str, Any],
         run: Callable[[Target], tuple[AtEpsilon, ...]],
     ) -> AttackResult:
-        from audit.attack.curve import Target
-
-        rows = self.rows(settings["rows"])
-        correct = self.predictions.correct[rows]
-        around = self.space(settings["scale"])
         passes = self.model.passes
         forward, backward = passes.forward, passes.backward
-        target = Target(self.model, self.data.inputs, self.data.labels, rows, correct, around, self.seed)
+        target = self._target(settings["rows"], settings["scale"])
         return AttackResult(
             method=method,
-            rows=rows,
-            correct=correct,
+            rows=target.rows,
+            correct=target.correct,
             at=run(target),
             walked=method != "fgsm",
-            settings={**settings, "scale": around.scale, "seed": self.seed},
+            settings={**settings, "scale": target.space.scale, "seed": self.seed},
             forward_rows=passes.forward - forward,
             backward_rows=passes.backward - backward,
         )
+
+    def target(self, rows: int | None = DEFAULT_ROWS, scale: Scale = "auto") -> Target:
+        """The rows that every attack with these settings looks at, for what looks at an attack itself."""
+        return self._target(rows, scale)
+
+    def transfer(
+        self,
+        epsilons: Sequence[float],
+        attack: Pgd,
+        *,
+        rows: int | None = DEFAULT_ROWS,
+        scale: Scale = "auto",
+    ) -> AttackResult:
+        """PGD on an imitation that learned the model's answers; asks the model for classes alone.
+
+        The imitation learns from up to `IMITATED_ROWS` rows of the data, drawn by the seed.
+
+        Args:
+            epsilons: radii, in units of `scale`.
+            attack: norm, steps, step size, restarts and loss.
+            rows: rows to look at; None for all.
+            scale: what one epsilon counts.
+        """
+        from audit.attack.curve import Attempt, walk
+        from audit.attack.transfer import substitute, transfer
+
+        radii = _radii(epsilons)
+        settings = {"epsilons": radii, "rows": rows, "scale": scale, **asdict(attack)}
+
+        def run(target: Target) -> tuple[AtEpsilon, ...]:
+            taught = self.data.inputs[self.rows(IMITATED_ROWS)]
+            reach = target.space.reach(self.model)
+            imitation = substitute(self.model, taught, reach, self.seed).model
+
+            def attempt(number: int) -> Attempt:
+                def once(positions: Ints, labels: Tensor, inside: Ball) -> Found:
+                    indices = target.rows[positions]
+                    return transfer(self.model, imitation, labels, inside, attack, indices, self.seed, number)
+
+                return Attempt("transfer", once, gradients=False)
+
+            return walk(target, radii, attack.norm, [attempt(n) for n in range(attack.restarts)])
+
+        return self._once("transfer", settings, run, gradients=False)
+
+    def hopskipjump(
+        self,
+        epsilons: Sequence[float],
+        attack: HopSkipJump,
+        *,
+        rows: int | None = DEFAULT_ROWS,
+        scale: Scale = "auto",
+    ) -> AttackResult:
+        """A walk along the decision boundary that asks for classes alone; fooled where it comes near enough.
+
+        Args:
+            epsilons: radii, in units of `scale`.
+            attack: norm, iterations and queries.
+            rows: rows to look at; None for all.
+            scale: what one epsilon counts.
+        """
+        from audit.attack.curve import Attempt, walk
+        from audit.attack.hopskipjump import donors, hopskipjump
+        from audit.attack.loop import Found
+
+        radii = _radii(epsilons)
+        settings = {"epsilons": radii, "rows": rows, "scale": scale, **asdict(attack)}
+
+        def run(target: Target) -> tuple[AtEpsilon, ...]:
+            reach = target.space.reach(self.model)
+            others = donors(self.model, self.model.tensor(target.inputs[target.rows]))
+
+            def once(positions: Ints, labels: Tensor, inside: Ball) -> Found:
+                near = hopskipjump(
+                    self.model,
+                    labels,
+                    inside.centre,
+                    reach,
+                    attack,
+                    target.rows[positions],
+                    self.seed,
+                    others,
+                )
+                fooled = near.distance <= inside.epsilon
+                never = fooled & ~fooled
+                return Found(fooled, near.points, never, never, never)
+
+            return walk(target, radii, attack.norm, [Attempt("hopskipjump", once, gradients=False)])
+
+        return self._once("hopskipjump", settings, run, gradients=False)
 
 
 def adversaries(model: Model, data: Dataset, predictions: Predictions, seed: int) -> Adversaries:
     """Attacks on this model, each run when a check first asks for it.
 
-    Raises:
-        NotApplicable: the model gives no gradients with respect to its input.
+    An attack that needs gradients of a model that gives none raises `NotApplicable` when it is asked for.
     """
-    if "gradients" not in model.capabilities:
-        why = f": {' '.join(model.ruled_out)}" if model.ruled_out else ""
-        raise NotApplicable(f"the attacks need gradients of the model{why}")
     return Adversaries(model, data, predictions, seed)
 
 

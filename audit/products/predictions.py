@@ -28,6 +28,7 @@ class Predictions:
         predicted: [N] the class with the highest score, or the decision that the data state.
         correct: [N] whether it is the label; False where a score is not a finite number.
         finite: [N] whether all scores of the row are finite numbers.
+        device: where they were computed, as torch names it, and where there is room to count them.
     """
 
     scores: Floats
@@ -35,6 +36,7 @@ class Predictions:
     predicted: Ints
     correct: npt.NDArray[np.bool_]
     finite: npt.NDArray[np.bool_]
+    device: str = "cpu"
 
 
 class _Stated(Predictions):
@@ -79,6 +81,7 @@ def predictions(model: Model, data: Dataset) -> Predictions:
         predicted=predicted,
         correct=(predicted == data.labels) & finite,
         finite=finite,
+        device=str(model.device) if model.device.type == "cuda" else "cpu",
     )
 
 

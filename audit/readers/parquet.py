@@ -1,11 +1,16 @@
 """Parquet files. Columns keep their types; whole numbers stay whole where a column has empty cells."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from audit.config import DataSection
 from audit.errors import LoadError
 from audit.readers.csv import named_target
 from audit.readers.raw import Raw, numbered
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
 
 
 def read(path: Path, section: DataSection) -> Raw:
@@ -29,9 +34,15 @@ def read(path: Path, section: DataSection) -> Raw:
             raise LoadError(f"{path}: column '{field.name}' is of type {field.type}; store plain values.")
     if not stored.num_rows:
         raise LoadError(f"{path} holds no rows; add some.")
-    # the pandas metadata would turn a stored column back into an index
-    table = numbered(stored.replace_schema_metadata(None).to_pandas(types_mapper=_mapper()))
+    table = numbered(plain_table(stored))
     return Raw(path=path, table=table, target=named_target(path, section, table))
+
+
+def plain_table(stored: "pa.Table") -> "pd.DataFrame":
+    """The columns as they are stored, whole numbers whole where a cell is empty."""
+    # the pandas metadata would turn a stored column back into an index
+    table: pd.DataFrame = stored.replace_schema_metadata(None).to_pandas(types_mapper=_mapper())
+    return table
 
 
 def _mapper() -> object:

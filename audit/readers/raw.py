@@ -40,6 +40,7 @@ class Raw:
             reads the rows at the given positions.
         names: names of the columns of a [N, D] `inputs`; empty when the file has none.
         image: whether the file says that its inputs are images.
+        unit: what a row of `table` is, for errors: one row of the file, or a combination of values.
     """
 
     path: Path
@@ -48,6 +49,7 @@ class Raw:
     inputs: Array | Callable[[Ints], Array] | None = None
     names: tuple[str, ...] = ()
     image: bool = False
+    unit: str = "rows"
 
     def column(self, name: str, key: str) -> "pd.Series[Any]":
         """A column of the table; `key` says which key of audit.toml asks for it.

@@ -130,6 +130,41 @@ def test_dropping_changes_no_result(trained, monkeypatch):
     torch.testing.assert_close(dropped.points, seldom.points)
 
 
+@pytest.mark.parametrize("every", [1, 5])
+def test_free_places_are_taken_by_waiting_rows(trained, monkeypatch, every):
+    from audit.attack import loop
+
+    net, x, y = trained
+    monkeypatch.setitem(loop._STEPS_BETWEEN_COMPACTIONS, "cpu", every)
+    inside, few, all_at_once = ball(x, 0.1, "linf", unit_reach(x)), target(net), target(net)
+    few.passes.batch, sizes = 24, []
+    handle = net.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    waited = pgd(few, y, inside, Pgd(steps=7, random_start=False), None)
+    handle.remove()
+    together = pgd(all_at_once, y, inside, Pgd(steps=7, random_start=False), None)
+    assert torch.equal(waited.fooled, together.fooled)
+    assert torch.equal(waited.late, together.late)
+    torch.testing.assert_close(waited.points, together.points)
+    assert max(sizes) == 24
+    walking = sizes[: sizes.index(next(size for size in reversed(sizes) if size == 24)) + 1]
+    assert min(walking) >= 24 - 24 // 8 - (24 if every > 1 else 0)
+    if every == 1:
+        assert few.passes.backward == pytest.approx(all_at_once.passes.backward, rel=0.02)
+
+
+def test_rows_that_stay_in_the_batch_cost_every_step(trained):
+    net, x, y = trained
+    model = target(net)
+    stay = pgd(
+        model, y, ball(x, 0.1, "linf", unit_reach(x)), Pgd(steps=7, random_start=False, drop=False), None
+    )
+    assert model.passes.backward == 7 * 200
+    left = pgd(target(net), y, ball(x, 0.1, "linf", unit_reach(x)), Pgd(steps=7, random_start=False), None)
+    assert torch.equal(stay.fooled, left.fooled)
+    assert torch.equal(stay.late, left.late)
+    torch.testing.assert_close(stay.points, left.points)
+
+
 def test_late_rows_fall_in_the_last_quarter(trained):
     net, x, y = trained
     model, reach = target(net), unit_reach(x)

@@ -54,6 +54,14 @@ def test_l2_distance_is_measured_over_all_coordinates():
     assert judge((0.55, 0.95), norm="l2") == OUTSIDE_BALL
 
 
+def test_l1_distance_adds_up_over_all_coordinates():
+    assert judge((0.51, 0.94), norm="l1") == ACCEPTED
+    assert judge((0.51, 0.9401), norm="l1") == OUTSIDE_BALL
+    assert judge((0.55, 0.95), norm="l1") == OUTSIDE_BALL
+    assert judge((0.55, 0.95), norm="l1", unit=(2.0, 1.0)) == ACCEPTED
+    assert judge((0.55, 0.95), norm="l1", unit=(2.0, 0.9)) == OUTSIDE_BALL
+
+
 def test_a_fixed_coordinate_that_moved():
     assert judge((0.55, 0.9), unit=(1.0, 0.0)) == ACCEPTED
     assert judge((0.55, 0.901), unit=(1.0, 0.0)) == OUTSIDE_BALL

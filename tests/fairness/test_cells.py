@@ -68,6 +68,26 @@ def test_a_table_is_read_back_as_the_cells_it_was_written_from(table, per_class,
         assert (back.name, back.floor, back.labelled) == (item.name, item.floor, item.labelled)
 
 
+def test_a_rate_below_the_floor_says_its_counts_and_one_without_a_denominator_does_not():
+    table = np.array([[[20, 20], [3, 1]], [[20, 20], [0, 0]], [[20, 20], [5, 5]]])
+    item = Cells("g", ({"g": "a"}, {"g": "b"}, {"g": "c"}), table)
+    found = {m.group["g"]: m for m in rates(item, ("true_positive_rate",))}
+    assert found["a"].value == 0.25
+    assert "the true positive rate of a is 1 of 4 rows, fewer than the floor of 10" in found["a"].too_few
+    assert (found["b"].value, found["b"].too_few) == (None, "")
+    assert found["c"].too_few == ""
+    assert item.having("true_positive_rate") == [2]
+    assert item.having("selection_rate") == [0, 1, 2]
+
+
+def test_of_many_groups_left_out_the_first_are_named_and_all_counted():
+    groups = tuple({"g": f"g{i}"} for i in range(20))
+    item = Cells("g", groups, np.full((20, 2, 2), 1))
+    text = item.left_out(("selection_rate",), item.occurring())
+    assert text.startswith("g0 (4 rows); g1 (4 rows)")
+    assert text.endswith("g11 (4 rows) and 8 more")
+
+
 def test_who_may_be_compared():
     table = np.zeros((4, 2, 2), int)
     table[:, 0, 0] = (10, 9, 0, 50)

@@ -80,6 +80,24 @@ def test_a_small_group_has_no_stratified_value_either():
     assert "6 rows are fewer than the floor of 10" in found.reason
 
 
+def test_rows_are_counted_only_in_strata_that_hold_both_groups():
+    """200 women, of whom 12 stand in a department with men: those are the rows behind the value."""
+    item = strata({"A": (20, 20), "B": (0, 0)}, {"A": (5, 7), "B": (100, 88)})
+    for found in stratified(item, "Male", STRATIFIED):
+        assert (found.n, found.too_few) == (12, "")
+        assert found.value is not None
+
+
+@pytest.mark.parametrize(
+    ("men", "women", "whose"), [((20, 20), (2, 3), "Female"), ((2, 3), (20, 20), "Male")]
+)
+def test_the_floor_holds_for_both_groups_within_shared_strata(men, women, whose):
+    item = strata({"A": men, "B": (30, 30), "C": (0, 0)}, {"A": women, "B": (0, 0), "C": (40, 40)})
+    for found in stratified(item, "Male", STRATIFIED):
+        assert found.value is not None
+        assert f"of {whose} in strata of department that hold both is 2 of 5 rows" in found.too_few
+
+
 def test_the_table_holds_every_stratum():
     table = strata_table([strata(MEN, WOMEN)])
     assert table.columns == ["sex", "department", "rows", "selected"]

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from audit.dataset import Dataset, Sensitive
+from audit.dataset import Dataset, Sensitive, written_out
 from audit.errors import ConfigError, NotApplicable
 from audit.fairness.count import MOST_CLASSES, control_features, count, count_strata, outcomes
 
@@ -100,3 +100,29 @@ def test_no_control_no_strata():
     data, predicted = dataset(("no", "yes"), favourable=1)
     found = outcomes(data, predicted, ())
     assert count_strata(data, found, count(data, found, 1, 10), ()) == []
+
+
+def test_the_most_frequent_classes_are_those_of_most_people():
+    data, predicted = dataset(tuple(f"c{i}" for i in range(40)), n=4000)
+    people = np.where(data.labels % 2 == 1, 50, 1)
+    weighted = Dataset(**{**vars(data), "people": people})
+    assert outcomes(weighted, predicted, ()).names == tuple(f"c{i}" for i in range(1, 40, 2))
+
+
+def test_cells_and_strata_count_people():
+    data, predicted = dataset(("no", "yes"), favourable=1)
+    people = np.random.default_rng(4).integers(1, 20, len(data))
+    weighted = Dataset(**{**vars(data), "people": people})
+    found, whole = outcomes(weighted, predicted, ()), written_out(weighted)
+    each = outcomes(whole, np.repeat(predicted, people), ())
+    mine, theirs = count(weighted, found, 2, 10), count(whole, each, 2, 10)
+    for one, other in zip(mine, theirs, strict=True):
+        assert np.array_equal(one[0].table, other[0].table)
+    held = zip(
+        count_strata(weighted, found, mine, ["site"]),
+        count_strata(whole, each, theirs, ["site"]),
+        strict=True,
+    )
+    for one, other in held:
+        assert np.array_equal(one[0].selected, other[0].selected)
+        assert np.array_equal(one[0].rows, other[0].rows)

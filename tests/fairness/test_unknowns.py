@@ -76,6 +76,13 @@ def test_no_unknown_no_bound_and_a_single_group_none_either():
     assert unknown_bounds(item((40, 60), (1, 2), (5, 5)), BOUNDS) == []
 
 
+def test_the_bounds_name_the_groups_that_are_too_small_to_take_part():
+    table = np.zeros((4, 2, 2), int)
+    table[:, 0] = [[20, 20], [10, 30], [2, 1], [5, 5]]
+    item = Cells("g", tuple({"g": g} for g in ("a", "b", "small", "unknown")), table)
+    assert {m.left_out for m in unknown_bounds(item, BOUNDS)} == {"small (3 rows)"}
+
+
 def test_nobody_selected_bounds_no_ratio():
     found = {m.name: m for m in unknown_bounds(item((0, 60), (0, 50), (0, 20)), BOUNDS)}
     assert found["selection_rate_ratio_worst"].value is None

@@ -10,8 +10,9 @@ from torch.nn import functional
 
 from audit.dataset import Dataset, Feature
 from audit.errors import ConfigError, NotApplicable, NotEvaluable
+from audit.explain.explained import baseline_row
 from audit.model import Model, state_hash
-from audit.products.attributions import METHODS, attributions, baseline_row
+from audit.products.attributions import METHODS, attributions
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 EVERY = pytest.mark.parametrize("method", sorted(METHODS))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,22 +20,25 @@ if TYPE_CHECKING:
     from audit.products.predictions import Predictions
     from audit.scores import Doubles
 
+_NAMED = 10
 _BETTER: dict[str, Any] = {"auc": "higher", "ks": "higher", "brier": "lower", "ece": "lower"}
 _DIFFERENCES = {metric: f"{metric}_difference" for metric in _BETTER}
 
 
 @dataclass(frozen=True)
 class _Scored:
-    """Rows with a finite score.
+    """Rows with a finite score, seen as one class against all others.
 
     Attributes:
-        scores: [N] probability of the favourable outcome.
+        settings: `{"class": name}` where several classes are looked at; empty for the favourable one.
+        scores: [N] probability of the class.
         fine: [N] one of the many bins for ranks.
         coarse: [N] one of the few bins for calibration.
-        labels: [N] 1 where the outcome was favourable.
+        labels: [N] 1 where the outcome was of the class.
         rows: [N] their indices in the data.
     """
 
+    settings: dict[str, str]
     scores: Doubles
     fine: Ints
     coarse: Ints
@@ -48,6 +52,7 @@ class _Group:
 
     who: dict[str, str]
     known: bool
+    settings: dict[str, str]
     fine: Ints
     coarse: Ints
     means: list[float]
@@ -61,17 +66,24 @@ class _Group:
     def name(self) -> str:
         return ", ".join(self.who.values()) or "all rows"
 
+    @property
+    def single(self) -> bool:
+        """Whether it is all rows, or a group by one feature alone."""
+        return len(self.who) <= 1
+
     def sides(self) -> tuple[int, int]:
         """Rows with the unfavourable and with the favourable outcome."""
         return int(self.coarse[0].sum()), int(self.coarse[1].sum())
 
 
-@check("fairness.calibration")
+@check("fairness.calibration", version="2")
 def calibration(
     data: Dataset,
     predictions: Predictions,
     seed: int,
     *,
+    depth: Annotated[int, Field(ge=1)] = 2,
+    classes: tuple[str, ...] = (),
     bins: Annotated[int, Field(ge=2, le=65536)] = 1024,
     curve: Annotated[int, Field(ge=2, le=100)] = 10,
     draws: Annotated[int, Field(ge=200)] = 1000,
@@ -80,7 +92,9 @@ def calibration(
     """Scores by group: ranking and calibration.
 
     Asks of the probability that the model gives to the favourable outcome whether it means the same for
-    every group, and whether it ranks people equally well within each.
+    every group, and whether it ranks people equally well within each. Intersections (sex and race together)
+    are groups of their own, up to `depth` features at once. Where no outcome is favourable and there are
+    more than two classes, each class is set against all others.
 
     `auc` is the share of pairs, one person with the favourable outcome and one without, in which the first
     has the higher score (ties count half). `ks` is the largest distance between the score distributions of
@@ -89,99 +103,115 @@ def calibration(
     that hold equal shares of all rows (equal mass, not equal width), the same bins for every group.
     `observed_rate` is the share of favourable outcomes among people of one group in one such bin, to be
     read against their `mean_score`: where the score overstates one group and understates another, the same
-    threshold treats them differently. The `_difference` numbers are the largest difference between any two
-    known groups, with an interval that holds for all pairs at once.
+    threshold treats them differently. For intersections the tables hold the counts behind it. The
+    `_difference` numbers are the largest difference between any two known groups, with an interval that
+    holds for all pairs at once.
 
     AUC and KS come from counts of rows by group, outcome and score bin; with no more different scores than
     bins they are exact. Their intervals, and that of ECE, are a bootstrap of these counts, drawn by the
-    audit's seed; KS and ECE can only be pushed upwards by noise, so the noise that the draws show is taken
-    off at the lower end. A group with fewer rows of an outcome than the floor has no AUC or KS, and with
-    fewer rows in all no number; it is shown and not compared, and neither are people whose group is not
-    known. Calibration
+    audit's seed. Noise can only push KS and ECE upwards: a well calibrated score has an `ece` above 0 in
+    any sample, the more so the smaller the group (Kumar, Liang and Ma, 2019, arXiv:1909.10155). The value
+    printed is the usual one, with that push; the interval has it taken off at both ends, and does not leave
+    out 0 unless the gaps are larger than outcomes drawn from the scores themselves would show (consistency
+    resampling: Broecker and Smith, 2007). The interval of `brier` allows for skewness (Hall, 1992).
+
+    A group with fewer rows of an outcome than the floor has no AUC or KS, and with fewer rows in all no
+    number; it is shown and not compared, and neither are people whose group is not known. Calibration
     within groups and equal error rates cannot in general hold together where base rates differ (Kleinberg,
     Mullainathan and Raghavan, 2017, arXiv:1609.05807), so neither alone says that a model is fair.
 
-    Settings: `bins` (for ranks), `curve` (bins for calibration), `draws` (of the bootstrap), `floor` (rows).
+    Settings: `depth` (most features of an intersection), `classes` (set against the rest, in place of the
+    favourable outcome), `bins` (for ranks), `curve` (bins for calibration), `draws` (of the bootstrap),
+    `floor` (rows).
     """
-    if not data.sensitive:
-        raise NotApplicable("the data names no sensitive feature; list them under [data] sensitive")
-    if data.favourable is None:
-        raise NotApplicable("no outcome is named as favourable; set [data] favourable to one of the classes")
-    scored = _scored(data, predictions, bins, curve)
-    how = {"draws": draws, "seed": seed}
-    (whole,) = _groups(scored, None, bins, curve)
-    measures = [*_numbers(whole, how, floor), *_rates(whole)]
-    by_feature = {item.name: _groups(scored, item, bins, curve) for item in _groupings(data)}
-    for name, groups in by_feature.items():
-        for group in groups:
-            measures += [*_numbers(group, how, floor), *_rates(group)]
-        measures += [_difference(metric, name, groups, how, floor) for metric in _BETTER]
-    return Evidence(
-        measures=measures,
-        tables=tuple(_table(name, groups) for name, groups in by_feature.items()),
-        figures=tuple(_figure(name, groups) for name, groups in by_feature.items()),
-        caveats=tuple(_caveats(data, scored, whole, by_feature, floor)),
-    )
-
-
-def _groupings(data: Dataset) -> list[Grouping]:
     from audit.groups import groupings
 
-    return list(groupings(data, 1))
+    if not data.sensitive:
+        raise NotApplicable("the data names no sensitive feature; list them under [data] sensitive")
+    scored = _scored(data, predictions, classes, bins, curve)
+    how = {"draws": draws, "seed": seed}
+    whole = [_groups(item, None, bins, curve)[0] for item in scored]
+    measures = [m for group in whole for m in (*_numbers(group, how, floor), *_rates(group))]
+    tables: list[Table] = []
+    figures: list[Figure] = []
+    caveats = list(_reading_caveats(data, scored, whole))
+    for grouping in groupings(data, depth):
+        by_class = [_groups(item, grouping, bins, curve) for item in scored]
+        found = [m for groups in by_class for m in _measures(grouping.name, groups, how, floor)]
+        measures += found
+        tables.append(_table(grouping.name, by_class))
+        figures += _figures(grouping.name, by_class, found)
+        caveats += _caveats(grouping.name, by_class, floor)
+    return Evidence(measures=measures, tables=tables, figures=figures, caveats=caveats)
 
 
-def _scored(data: Dataset, predictions: Predictions, bins: int, curve: int) -> _Scored:
-    """Scores of the favourable class, ranked by log-odds: probabilities of float32 tie near 0 and 1."""
+def _scored(
+    data: Dataset, predictions: Predictions, classes: Sequence[str], bins: int, curve: int
+) -> list[_Scored]:
+    """Scores of each class looked at, ranked by log-odds: probabilities of float32 tie near 0 and 1."""
     import numpy as np
 
+    from audit.fairness.count import outcomes
     from audit.scores import equal_mass_bins
 
+    found = outcomes(data, predictions.predicted, classes)
+    labels = data.labels
     rows = np.flatnonzero(predictions.finite)
     if not len(rows):
         raise NotEvaluable(f"none of the {len(data)} rows has scores that are finite numbers")
     scores = np.asarray(predictions.scores, dtype=np.float64)[rows]
-    others = np.delete(scores, data.favourable or 0, axis=1)
-    odds = scores[:, data.favourable or 0] - np.logaddexp.reduce(others, axis=1)
-    return _Scored(
-        scores=np.exp(-np.logaddexp(0.0, -odds)),
-        fine=equal_mass_bins(odds, bins),
-        coarse=equal_mass_bins(odds, curve),
-        labels=(data.labels[rows] == data.favourable).astype(np.int64),
-        rows=rows,
-    )
+    names = [*data.classes, *(f"output {k}" for k in range(len(data.classes), scores.shape[1]))]
+    result = []
+    for place, name in enumerate(found.names):
+        index = names.index(name)
+        odds = scores[:, index] - np.logaddexp.reduce(np.delete(scores, index, axis=1), axis=1)
+        one = _Scored(
+            settings=dict(found.settings(place)),
+            scores=np.exp(-np.logaddexp(0.0, -odds)),
+            fine=equal_mass_bins(odds, bins),
+            coarse=equal_mass_bins(odds, curve),
+            labels=(labels[rows] == index).astype(np.int64),
+            rows=rows,
+        )
+        result.append(one)
+    return result
 
 
 def _groups(scored: _Scored, grouping: Grouping | None, bins: int, curve: int) -> list[_Group]:
     """The groups that occur; one group of all rows for no grouping."""
     import numpy as np
 
-    from audit.scores import count_scores
+    from audit.scores import count_scores, moments
 
-    codes = np.zeros_like(scored.rows) if grouping is None else grouping.codes[scored.rows]
-    count = 1 if grouping is None else len(grouping.groups)
+    every = np.zeros_like(scored.rows) if grouping is None else grouping.codes[scored.rows]
+    occurring, codes = np.unique(every, return_inverse=True)
+    count = len(occurring)
     fine = count_scores(codes, scored.labels, scored.fine, count, bins)
     coarse = count_scores(codes, scored.labels, scored.coarse, count, curve)
     place = codes * curve + scored.coarse
     sums = np.bincount(place, weights=scored.scores, minlength=count * curve).reshape(count, curve)
-    losses = (scored.scores - scored.labels) ** 2
     means = sums / np.maximum(coarse.sum(axis=1), 1)
+    losses = moments((scored.scores - scored.labels) ** 2, codes, count)
     return [
         _Group(
             who={} if grouping is None else dict(grouping.groups[g]),
             known=grouping is None or grouping.known[g],
-            fine=fine[g],
-            coarse=coarse[g],
-            means=[float(mean) for mean in means[g]],
-            brier=_moments(losses[codes == g]),
+            settings=scored.settings,
+            fine=fine[k],
+            coarse=coarse[k],
+            means=[float(mean) for mean in means[k]],
+            brier=losses[k],
         )
-        for g in range(count)
-        if coarse[g].sum()
+        for k, g in enumerate(occurring.tolist())
     ]
 
 
-def _moments(values: Doubles) -> dict[str, float]:
-    spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-    return {"n": len(values), "mean": float(values.mean()), "sd": spread}
+def _measures(name: str, groups: list[_Group], how: dict[str, int], floor: int) -> Iterator[Measure]:
+    for group in groups:
+        yield from _numbers(group, how, floor)
+        if group.single:
+            yield from _rates(group)
+    yield from (_difference(metric, name, groups, how, floor) for metric in _BETTER)
 
 
 def _cells(group: _Group, metric: str) -> dict[str, Any]:
@@ -213,7 +243,13 @@ def _numbers(group: _Group, how: dict[str, int], floor: int) -> Iterator[Measure
     """AUC, KS, Brier and ECE of one group."""
     for metric, better in _BETTER.items():
         lacking = _lacking(group, metric, floor)
-        common: dict[str, Any] = {"n": group.size, "group": group.who, "better": better, "unit": ""}
+        common: dict[str, Any] = {
+            "n": group.size,
+            "group": group.who,
+            "settings": group.settings,
+            "better": better,
+            "unit": "",
+        }
         if lacking:
             yield Measure(name=metric, value=None, reason=lacking, **common)
         else:
@@ -230,7 +266,7 @@ def _rates(group: _Group) -> Iterator[Measure]:
                 positive,
                 negative + positive,
                 group=group.who,
-                settings={"bin": k + 1, "mean_score": group.means[k]},
+                settings={**group.settings, "bin": k + 1, "mean_score": group.means[k]},
             )
 
 
@@ -238,7 +274,7 @@ def _difference(metric: str, feature: str, groups: list[_Group], how: dict[str, 
     compared = [g for g in groups if g.known and not _lacking(g, metric, floor)]
     common: dict[str, Any] = {
         "n": sum(g.size for g in compared),
-        "settings": {"feature": feature},
+        "settings": {"feature": feature, **groups[0].settings},
         "unit": "difference",
         "better": "zero",
     }
@@ -250,22 +286,59 @@ def _difference(metric: str, feature: str, groups: list[_Group], how: dict[str, 
     return measure(_DIFFERENCES[metric], "score_bins", statistics, **common)
 
 
-def _table(feature: str, groups: list[_Group]) -> Table:
+def _table(feature: str, by_class: list[list[_Group]]) -> Table:
+    """The counts behind the curve of every group, and of every class where several are looked at."""
     rows: list[list[Cell]] = []
-    for group in groups:
+    for group in (group for groups in by_class for group in groups):
         for k, (negative, positive) in enumerate(group.coarse.T.tolist()):
             if negative + positive:
-                rows.append([group.name, k + 1, group.means[k], negative + positive, positive])
+                who = (*group.who.values(), *group.settings.values())
+                rows.append([*who, k + 1, group.means[k], negative + positive, positive])
+    first = by_class[0][0]
+    counted = "of the class" if first.settings else "favourable outcome"
     return Table(
         name=f"calibration: {feature}",
         title=f"Score and outcome by {feature} and score bin",
-        columns=["group", "bin", "mean score", "rows", "favourable outcome"],
+        columns=[*first.who, *first.settings, "bin", "mean score", "rows", counted],
         rows=rows,
         note="The bins hold equal shares of all rows, from the lowest scores to the highest.",
     )
 
 
-def _figure(feature: str, groups: list[_Group]) -> Figure:
+def _figures(feature: str, by_class: list[list[_Group]], measures: list[Measure]) -> Iterator[Figure]:
+    """One for each single feature: its curves, or what its classes differ by where there are several."""
+    if not by_class[0][0].single:
+        return
+    if not by_class[0][0].settings:
+        yield _curves(feature, by_class[0])
+        return
+    gaps = [m for m in measures if m.name == _DIFFERENCES["ece"] and m.value is not None]
+    if gaps:
+        yield _bars(feature, gaps)
+
+
+def _bars(feature: str, gaps: list[Measure]) -> Figure:
+    widest = max(gaps, key=lambda m: m.value or 0.0)
+    title = (
+        f"By {feature}, the calibration error differs most for class {widest.settings['class']} "
+        f"({widest.value:.3f})"
+    )
+    return Figure(
+        name=f"calibration by {feature}",
+        title=title,
+        kind="bars",
+        alt=f"{title}. Largest difference of the calibration error between groups, by class, with 95 % "
+        "intervals.",
+        data={
+            "labels": [f"{m.settings['class']} (n = {m.n})" for m in gaps],
+            "values": [m.value for m in gaps],
+            "low": [m.low for m in gaps],
+            "high": [m.high for m in gaps],
+        },
+    )
+
+
+def _curves(feature: str, groups: list[_Group]) -> Figure:
     series = []
     for group in groups:
         rates = list(_rates(group))
@@ -295,20 +368,31 @@ def _expected(group: _Group) -> float:
     return float(sum(mean * count for mean, count in zip(group.means, counts, strict=True)))
 
 
-def _caveats(
-    data: Dataset, scored: _Scored, whole: _Group, by_feature: dict[str, list[_Group]], floor: int
-) -> Iterator[str]:
-    if len(scored.rows) < len(data):
-        left = len(data) - len(scored.rows)
+def _reading_caveats(data: Dataset, scored: list[_Scored], whole: list[_Group]) -> Iterator[str]:
+    left = len(data) - len(scored[0].rows)
+    if left:
         yield f"{left} of {len(data)} rows have scores that are not finite numbers and are left out."
-    unfavourable, favourable = whole.sides()
-    if unfavourable and favourable:
-        tied = float((whole.fine[0] * whole.fine[1]).sum()) / (unfavourable * favourable)
+    if scored[0].settings:
+        names = ", ".join(item.settings["class"] for item in scored)
+        yield f"Each of these classes is set against all others: {names}."
+    pairs = sum(math.prod(group.sides()) for group in whole)
+    if pairs:
+        tied = sum(float((group.fine[0] * group.fine[1]).sum()) for group in whole) / pairs
         yield f"{tied:.2g} of the pairs behind the overall AUC share a score bin and count half."
-    for feature, groups in by_feature.items():
-        unknown = sum(g.size for g in groups if not g.known)
-        if unknown:
-            yield f"By {feature}, {unknown} rows have no known group; they are shown, not compared."
-        without = [g.name for g in groups if g.known and _lacking(g, "auc", floor)]
-        if without:
-            yield f"By {feature}, {'; '.join(without)} have too few rows of an outcome and are not compared."
+
+
+def _caveats(feature: str, by_class: list[list[_Group]], floor: int) -> Iterator[str]:
+    unknown = sum(g.size for g in by_class[0] if not g.known)
+    if unknown:
+        yield f"By {feature}, {unknown} rows have no known group; they are shown, not compared."
+    lacking = [g.name for groups in by_class for g in groups if g.known and _lacking(g, "auc", floor)]
+    without = list(dict.fromkeys(lacking))
+    if without:
+        shown = "; ".join(without[:_NAMED])
+        more = f" and {len(without) - _NAMED} more" if len(without) > _NAMED else ""
+        have = "has" if len(without) == 1 else "have"
+        side = "a class" if by_class[0][0].settings else "an outcome"
+        yield (
+            f"By {feature}, {shown}{more} {have} too few rows of {side} for AUC and KS, which are not "
+            "compared there."
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,7 +12,7 @@ from pydantic import Field
 from audit.check import check
 from audit.errors import ConfigError, NotApplicable, NotEvaluable, nearest
 from audit.evidence import Cell, Evidence, Measure, Table
-from audit.stats import DEFAULT_LEVEL, bonferroni
+from audit.stats import measure
 
 if TYPE_CHECKING:
     from audit.dataset import Dataset, Ints, Sensitive
@@ -25,19 +25,28 @@ _LEGAL = (
     "because of a sensitive attribute, which may be unlawful, and the attribute must be known of everybody "
     "decided on."
 )
+_MOST_CELLS = 1000
 Metric = Callable[[Any, Any], float]
 
 
 @dataclass(frozen=True)
 class _Answers:
-    """What is handed to the metric: [N] true and predicted, and the row indices they belong to."""
+    """What is handed to the metric: [N] true and predicted, and the row indices they belong to.
+
+    `counted` says that `given` is a decision, so that counts stand for the rows.
+    """
 
     true: Ints
     given: Any
     rows: Ints
+    counted: bool
+
+    def of(self, members: Any) -> _Answers:
+        """Those of the rows that are marked; `members` is [N]."""
+        return _Answers(self.true[members], self.given[members], self.rows[members], self.counted)
 
 
-@check("fairness.custom")
+@check("fairness.custom", version="2")
 def custom(
     data: Dataset,
     predictions: Predictions,
@@ -57,11 +66,16 @@ def custom(
     What the metric means, and which value is good, is for its owner to say.
 
     Where an outcome is named as favourable, the metric is given 1 for it and 0 for the others; else the
-    classes' numbers. Its interval is a bootstrap of rows, drawn by the audit's seed; it is the one interval
-    of this report that cannot be derived again from counts, because the metric may be any. A group with
-    fewer rows than the floor, or for which scikit-learn calls the metric undefined, has no number. The
-    interval of the difference holds for all pairs of groups at once, by a normal approximation to the
-    spread of the draws, so in small groups it is rough.
+    classes' numbers. A metric of decisions can depend only on how many rows have which outcome and which
+    decision, so its interval is a bootstrap of these counts, drawn by the audit's seed. The counts stand in
+    a table: with them, the seed and the metric itself, every number here can be computed again. A metric of
+    scores needs the rows, and its interval is a bootstrap of them (Efron, 1979). Nobody who reads a record
+    should have to run a stranger's metric, so it also keeps the quantiles of the draws: from these alone the
+    interval follows again at any level, never narrower than the draws give it. Beyond the tails that the
+    draws reach, it is joined to a normal interval, and is rough in small groups.
+
+    A group with fewer rows than the floor, or for which scikit-learn calls the metric undefined, has no
+    number. The interval of the difference holds for all pairs of groups at once.
 
     With `remedy`, a table says what thresholds by group, chosen by fairlearn's ThresholdOptimizer (Hardt,
     Price and Srebro, 2016, arXiv:1610.02413) on half of the rows, would do on the other half. It is
@@ -91,6 +105,8 @@ def custom(
         found = _by_group(function, answers, feature, draws, seed, floor, settings)
         measures += [*found, _difference(found, feature, settings)]
         caveats += [f"{_name(m)}: the draws do not vary, so there is no interval." for m in found if _flat(m)]
+        caveats += _undefined_draws(found)
+        tables += _decisions(data, answers, feature)
         if remedy:
             tables += _remedy(data, predictions, feature, seed, floor)
     return Evidence(measures=measures, tables=tables, caveats=caveats)
@@ -149,17 +165,17 @@ def _answers(data: Dataset, predictions: Predictions, on: str) -> _Answers:
         raise NotEvaluable(f"none of the {len(data)} rows has scores that are finite numbers")
     true, given = data.labels[rows], np.asarray(predictions.predicted)[rows]
     if data.favourable is None:
-        return _Answers(true, given, rows)
+        return _Answers(true, given, rows, counted=True)
     true = (true == data.favourable).astype(np.int64)
     if on == "score":
-        return _Answers(true, predictions.probabilities[rows, data.favourable].astype(np.float64), rows)
-    return _Answers(true, (given == data.favourable).astype(np.int64), rows)
+        scores = predictions.probabilities[rows, data.favourable].astype(np.float64)
+        return _Answers(true, scores, rows, counted=False)
+    return _Answers(true, (given == data.favourable).astype(np.int64), rows, counted=True)
 
 
 def _whole(function: Metric, answers: _Answers, draws: int, seed: int, settings: dict[str, str]) -> Measure:
     value = function(answers.true, answers.given)
-    drawn = _drawn(function, answers.true, answers.given, draws, seed)
-    return _measure(value, drawn, len(answers.rows), {}, settings)
+    return _measure(value, _drawn(function, answers, draws, seed), len(answers.rows), {}, settings)
 
 
 def _by_group(
@@ -184,20 +200,34 @@ def _by_group(
             reason = f"{rows} rows are fewer than the floor of {floor}"
             found.append(_undefined(reason, rows, who, settings))
             continue
-        drawn = _drawn(function, answers.true[members], answers.given[members], draws, seed)
+        drawn = _drawn(function, answers.of(members), draws, seed)
         found.append(_measure(float(value), drawn, rows, who, settings))
     return found
 
 
-def _drawn(function: Metric, true: Any, given: Any, draws: int, seed: int) -> Doubles:
-    """[draws] values of the metric over rows drawn with replacement; undefined ones are left out."""
+def _drawn(function: Metric, answers: _Answers, draws: int, seed: int) -> Doubles:
+    """[draws] values of the metric in bootstrap samples; NaN where it is undefined."""
     import numpy as np
 
+    samples = _from_counts if answers.counted else _from_rows
     random = np.random.default_rng(seed)
-    picks = (random.integers(0, len(true), len(true)) for _ in range(draws))
-    values = np.array([function(true[pick], given[pick]) for pick in picks])
-    finite: Doubles = values[np.isfinite(values)]
-    return finite
+    return np.array([function(true, given) for true, given in samples(answers, draws, random)])
+
+
+def _from_counts(answers: _Answers, draws: int, random: Any) -> Iterator[tuple[Any, Any]]:
+    """Samples with the same distribution as rows drawn with replacement, from the counts of the table."""
+    import numpy as np
+
+    pairs, counts = np.unique([answers.true, answers.given], axis=1, return_counts=True)
+    for drawn in random.multinomial(len(answers.rows), counts / len(answers.rows), size=draws):
+        true, given = np.repeat(pairs, drawn, axis=1)
+        yield true, given
+
+
+def _from_rows(answers: _Answers, draws: int, random: Any) -> Iterator[tuple[Any, Any]]:
+    rows = len(answers.rows)
+    for pick in (random.integers(0, rows, rows) for _ in range(draws)):
+        yield answers.true[pick], answers.given[pick]
 
 
 def _undefined(reason: str, rows: int, who: dict[str, str], settings: dict[str, str]) -> Measure:
@@ -207,32 +237,15 @@ def _undefined(reason: str, rows: int, who: dict[str, str], settings: dict[str, 
 def _measure(
     value: float, drawn: Doubles, rows: int, who: dict[str, str], settings: dict[str, str]
 ) -> Measure:
-    """The value with percentiles of its draws; no interval where they do not vary."""
+    """The value with quantiles of its draws; no interval where they do not vary."""
     import math
 
-    import numpy as np
+    from audit.replicates import quantiles
 
     if not math.isfinite(value):
         return _undefined(f"the metric is undefined for these {rows} rows", rows, who, settings)
-    spread = float(drawn.std()) if len(drawn) else 0.0
-    low = high = None
-    if spread > 0:
-        tail = (1 - DEFAULT_LEVEL) / 2
-        low, high = (float(end) for end in np.quantile(drawn, [tail, 1 - tail]))
-        low, high = min(low, value), max(high, value)
-    return Measure(
-        name="custom",
-        value=value,
-        low=low,
-        high=high,
-        level=DEFAULT_LEVEL,
-        method="row_bootstrap",
-        statistics={"spread": spread, "draws": len(drawn)},
-        n=rows,
-        group=who,
-        settings=settings,
-        unit="",
-    )
+    statistics = {"groups": [quantiles(value, drawn)]}
+    return measure("custom", "bootstrap_quantiles", statistics, n=rows, group=who, settings=settings, unit="")
 
 
 def _flat(item: Measure) -> bool:
@@ -243,40 +256,60 @@ def _name(item: Measure) -> str:
     return ", ".join(f"{k} = {v}" for k, v in item.group.items())
 
 
+def _undefined_draws(found: list[Measure]) -> Iterator[str]:
+    for item in found:
+        kept = item.statistics.get("groups", [{}])[0]
+        if kept.get("undefined"):
+            total = kept["draws"] + kept["undefined"]
+            yield (
+                f"{_name(item)}: the metric is undefined in {kept['undefined']} of {total} draws; the "
+                "interval is of the others."
+            )
+
+
+def _decisions(data: Dataset, answers: _Answers, feature: Sensitive) -> Iterator[Table]:
+    """The counts that stand for the rows, for a metric of decisions; none where they are too many."""
+    import numpy as np
+
+    if not answers.counted:
+        return
+    columns = np.stack([feature.codes[answers.rows], answers.true, answers.given])
+    cells, counts = np.unique(columns, axis=1, return_counts=True)
+    if len(counts) > _MOST_CELLS:
+        return
+    names = ("0", "1") if data.favourable is not None else data.classes
+    yield Table(
+        name=f"decisions: {feature.name}",
+        title=f"Rows by {feature.name}, outcome and decision, as the metric is given them",
+        columns=[feature.name, "outcome", "decision", "rows"],
+        rows=[
+            [feature.groups[group], _called(names, true), _called(names, given), count]
+            for (group, true, given), count in zip(cells.T.tolist(), counts.tolist(), strict=True)
+        ],
+        note="With the metric and the seed, every number of this check follows again from these counts.",
+    )
+
+
+def _called(names: Sequence[str], number: int) -> str:
+    return names[number] if number < len(names) else f"output {number}"
+
+
 def _difference(found: list[Measure], feature: Sensitive, settings: dict[str, str]) -> Measure:
-    """The largest difference between known groups; its interval from normal ones of all pairs."""
-    import math
-    from itertools import combinations
-
+    """The largest difference between known groups that have an interval."""
     from audit.dataset import UNKNOWN
-    from audit.stats import normal_quantile
 
-    known = [
-        (m.value, float(m.statistics["spread"]))
-        for m in found
-        if m.value is not None and m.low is not None and m.group[feature.name] != UNKNOWN
-    ]
-    pairs = list(combinations(known, 2))
+    known = [m for m in found if m.low is not None and m.group[feature.name] != UNKNOWN]
     common: dict[str, Any] = {
-        "name": "custom_difference",
-        "n": sum(m.n or 0 for m in found),
+        "n": sum(m.n or 0 for m in known),
         "settings": {**settings, "feature": feature.name},
         "unit": "difference",
         "better": "zero",
     }
-    if not pairs:
+    if len(known) < 2:  # noqa: PLR2004 - a difference needs two groups
         reason = f"{len(known)} known groups have the number with an interval: there is nothing to compare"
-        return Measure(value=None, reason=reason, **common)
-    z = normal_quantile(bonferroni(DEFAULT_LEVEL, len(pairs)))
-    gaps = [(abs(a - b), z * math.hypot(s, t)) for (a, s), (b, t) in pairs]
-    return Measure(
-        value=max(gap for gap, _ in gaps),
-        low=max(0.0, *(gap - half for gap, half in gaps)),
-        high=max(gap + half for gap, half in gaps),
-        level=DEFAULT_LEVEL,
-        method="row_bootstrap",
-        **common,
-    )
+        return Measure(name="custom_difference", value=None, reason=reason, **common)
+    statistics = {"groups": [m.statistics["groups"][0] for m in known]}
+    return measure("custom_difference", "bootstrap_quantiles", statistics, **common)
 
 
 def _remedy(

@@ -35,17 +35,34 @@ Metric = Literal[
     "false_negatives_per_false_positive",
     "selection_rate_ratio",
     "selection_rate_difference",
+    "base_rate_ratio",
+    "base_rate_difference",
+    "accuracy_ratio",
+    "accuracy_difference",
     "true_positive_rate_ratio",
     "true_positive_rate_difference",
     "false_positive_rate_ratio",
     "false_positive_rate_difference",
+    "true_negative_rate_ratio",
+    "true_negative_rate_difference",
+    "false_negative_rate_ratio",
+    "false_negative_rate_difference",
     "positive_predictive_value_ratio",
     "positive_predictive_value_difference",
+    "negative_predictive_value_ratio",
+    "negative_predictive_value_difference",
+    "false_discovery_rate_ratio",
+    "false_discovery_rate_difference",
+    "false_omission_rate_ratio",
+    "false_omission_rate_difference",
     "treatment_equality_difference",
     "demographic_parity_difference",
     "equal_opportunity_difference",
     "equalized_odds_difference",
     "predictive_parity_difference",
+    "predictive_equality_difference",
+    "overall_accuracy_equality_difference",
+    "conditional_use_accuracy_equality_difference",
     "selection_rate_ratio_worst",
     "selection_rate_ratio_best",
     "demographic_parity_difference_worst",
@@ -60,7 +77,7 @@ _LACKING = {
 }
 
 
-@check("fairness.groups", version="2")
+@check("fairness.groups", version="3", weighted=True)
 def groups(
     data: Dataset,
     predictions: Predictions,
@@ -90,6 +107,12 @@ def groups(
     `demographic_parity_difference`, `equal_opportunity_difference`, `equalized_odds_difference` and
     `predictive_parity_difference` are the largest differences between any two groups.
 
+    Every other rate can be compared too, where `metrics` names its `_ratio` or `_difference` (for instance
+    `accuracy_difference`), and three more largest differences: `overall_accuracy_equality_difference`,
+    `predictive_equality_difference` of false positive rates (Corbett-Davies and others, 2017), and
+    `conditional_use_accuracy_equality_difference` of positive and negative predictive values (Berk and
+    others, 2018). A limit shares its level with everything else that is asked of this check.
+
     Where no outcome is favourable and there are more than two classes, each class is set against all others,
     and "selected" means predicted as that class. Where the true outcomes are not known, only decisions are
     compared.
@@ -103,24 +126,26 @@ def groups(
     (`_stratified`; Mantel and Haenszel, 1959). Pooled and stratified values can point in opposite directions
     (Simpson, 1951); neither is the right one by itself: that depends on whether the control is a fair reason.
 
-    A group below the floor of rows is shown and not compared. A rate without a denominator is undefined; it
-    is not zero. A difference between groups does not by itself show unlawful discrimination, and equal rates
-    do not show its absence.
+    A group below the floor of rows is shown and not compared. So is a rate of a larger group with a
+    denominator below the floor, such as a true positive rate of four people: no limit is judged on it, and
+    it takes no part in a largest difference, which names the groups it leaves out. A rate without a
+    denominator is undefined; it is not zero. A difference between groups does not by itself show unlawful
+    discrimination, and equal rates do not show its absence.
     """
     from audit.fairness.count import count, count_strata, outcomes
     from audit.fairness.derive import chosen, derive
 
     if not data.sensitive:
         raise NotApplicable("the data names no sensitive feature; list them under [data] sensitive")
-    undecided = int((~predictions.finite).sum())
+    undecided = data.counted(~predictions.finite)
     if undecided:
         raise NotEvaluable(
-            f"{undecided} of {len(data)} rows have scores that are not finite numbers, so the model decides "
+            f"{undecided} of {data.size} rows have scores that are not finite numbers, so the model decides "
             "nothing about them; a rate by group would count them as decided"
         )
     found = outcomes(data, predictions.predicted, classes)
-    cells = count(data, found, depth, floor)
-    strata = count_strata(data, found, cells, control)
+    cells = count(data, found, depth, floor, predictions.device)
+    strata = count_strata(data, found, cells, control, predictions.device)
     _refuse_unknown_reference(cells, reference)
     names = chosen(metrics, labelled=found.labelled)
     per_grouping = [[m for item in items for m in derive(item, reference, names)] for items in cells]
@@ -184,13 +209,15 @@ def _comparisons(
         several = "every pair" if reference == "all" else "one for each class"
         shown = seen[0] if len(seen) == 1 else several if seen else "none"
         sizes = (len(first.occurring()), len(first.compared()), len(first.known()) - len(first.compared()))
-        defined = sum(m.value is not None for m in compared)
-        rows.append([first.name, *sizes, len(first.unknown()), shown, defined, len(compared) - defined])
+        defined = sum(m.value is not None and not m.too_few for m in compared)
+        few = sum(bool(m.too_few) for m in compared)
+        undefined = len(compared) - defined - few
+        rows.append([first.name, *sizes, len(first.unknown()), shown, defined, undefined, few])
     return Table(
         name="comparisons",
-        title=f"{sum(int(row[-2] or 0) for row in rows)} comparisons between groups were made",
+        title=f"{sum(int(row[-3] or 0) for row in rows)} comparisons between groups were made",
         columns=["grouping", "groups", "compared", "below the floor", "unknown", "reference", "comparisons",
-                 "undefined"],
+                 "undefined", "of too few rows"],
         rows=rows,
         note="Limits are judged at a level that all comparisons they speak of share.",
     )  # fmt: skip
@@ -243,7 +270,7 @@ def _caveats(
     from audit.fairness.controls import reversals, unknown_strata
 
     for items in cells:
-        yield from _unknown(items[0], len(data), told=found.favourable)
+        yield from _unknown(items[0], data.size, told=found.favourable)
         yield from _fallback(items[0], reference)
         if found.favourable and found.labelled:
             yield from _lacking(items[0])
@@ -252,7 +279,7 @@ def _caveats(
         without = unknown_strata(held[0])
         if without:
             yield (
-                f"{without} of {len(data)} rows have no known {held[0].control}; "
+                f"{without} of {data.size} rows have no known {held[0].control}; "
                 f"by {held[0].cells.name} they form strata of their own."
             )
 
@@ -291,4 +318,11 @@ def _lacking(item: Cells) -> Iterator[str]:
             yield (
                 f"By {item.name}, {'; '.join(without)} have no {rate.replace('_', ' ')}: "
                 f"{why}, so they take no part in its differences."
+            )
+        few = [g for g in item.compared() if item.too_few(g, rate)]
+        if few:
+            counts = "; ".join(f"{item.label(g)} ({item.counts(g, rate)[1]} rows)" for g in few)
+            yield (
+                f"By {item.name}, the {rate.replace('_', ' ')} of {counts} has a denominator below the floor "
+                f"of {item.floor}: it is shown, not judged, and takes no part in its differences."
             )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _LEVELS = 10
 _FOLDS = 5
 _LEVEL = 0.95
+_OF_CLASSES = ("log-odds", "probability")
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class _Attribute:
     rows: Ints
 
 
-@check("fairness.proxies", modality={"tabular"})
+@check("fairness.proxies", modality={"tabular"}, tasks={"classification", "regression"})
 def proxies(
     data: Dataset,
     attributions: Attributions,
@@ -67,6 +68,8 @@ def proxies(
     its absolute Shapley value, by KernelSHAP, else integrated gradients). An input that is both associated
     and relied on is where to look first. Neither number shows that the model uses the input because of the
     attribute: an associated input may be needed for the task, and association runs through other columns.
+    For a model that predicts a number there may be no attributions; then the associations stand alone, which
+    the report says.
 
     The table calls an input a proxy where the association's interval, at a level that holds for all inputs
     and attributes at once, lies above `negligible` (0.1 is Cohen's small effect, 1988).
@@ -241,7 +244,10 @@ def _reliance(data: Dataset, attributions: Attributions) -> tuple[dict[str, Meas
         try:
             found = attributions.of(method)
         except (NotApplicable, NotEvaluable) as error:
-            reasons.append(f"{method}: {error}")
+            reasons.append(f"{method}: {str(error).removesuffix('.')}")
+            continue
+        if data.targets is not None and found.unit in _OF_CLASSES:
+            reasons.append(f"{method}: the model predicts a number, and this explains a {found.unit}")
             continue
         sizes = abs(found.values[found.usable()])
         sizes = sizes[sizes.sum(axis=1) > 0]
@@ -249,7 +255,8 @@ def _reliance(data: Dataset, attributions: Attributions) -> tuple[dict[str, Meas
             shares = sizes / sizes.sum(axis=1, keepdims=True)
             return _shares(found.features, shares, method), method, ""
         reasons.append(f"{method}: no row of {len(data)} has an attribution that is finite and not 0")
-    return {}, "", f"How much the model relies on each input could not be measured ({'; '.join(reasons)})."
+    why = f"How much the model relies on each input could not be measured ({'; '.join(reasons)})"
+    return {}, "", f"{why}, so the associations stand alone."
 
 
 def _shares(features: tuple[str, ...], shares: Doubles, method: str) -> dict[str, Measure]:

@@ -32,18 +32,22 @@ if TYPE_CHECKING:
     from audit.groups import Grouping
     from audit.products.adversaries import Adversaries
 
+_NAMED = 10
+
 
 @dataclass(frozen=True)
 class _Group:
     """One group of the rows that the attack looked at.
 
     Attributes:
-        who: feature and group.
+        who: feature and group; several of them for an intersection.
+        known: whether no part of it is `unknown`.
         compared: known, and with at least the floor of rows.
         members: [R] whether each row belongs to it.
     """
 
     who: dict[str, str]
+    known: bool
     compared: bool
     members: Flags
 
@@ -52,7 +56,7 @@ class _Group:
         return ", ".join(self.who.values())
 
 
-@check("fairness.robust_accuracy", needs={"logits", "gradients"})
+@check("fairness.robust_accuracy", version="2", needs={"logits", "gradients"})
 def robust_accuracy(
     data: Dataset,
     adversaries: Adversaries,
@@ -63,6 +67,7 @@ def robust_accuracy(
     restarts: Annotated[int, Field(ge=1)] = 1,
     rows: Rows | None = 1000,
     scale: Scale = "auto",
+    depth: Annotated[int, Field(ge=1)] = 2,
     floor: Annotated[int, Field(ge=1)] = 10,
 ) -> Evidence:
     """Accuracy under attack by group.
@@ -71,7 +76,8 @@ def robust_accuracy(
     group classified correctly without an attack, `robust_accuracy` the share that still is under it, and
     `flip_rate` the share of the correct decisions that the attack turns over. `robust_accuracy_difference`
     and `flip_rate_difference` are the largest difference between any two known groups, with an interval
-    that holds for all pairs at once.
+    that holds for all pairs at once. Intersections (sex and race together) are groups of their own, up to
+    `depth` features at once; the smaller a group among the rows looked at, the wider its interval.
 
     It answers whether decisions about one group hang by a thinner thread than those about another: whether
     a small change, a mistake or a trick would more often change them. The table shows which way the
@@ -82,9 +88,11 @@ def robust_accuracy(
     (robustness bias); Madry et al., 2018, arXiv:1706.06083 (the attack).
 
     Settings: `epsilon`, `norm`, `steps`, `restarts`, `rows`, `scale` as in `robustness.pgd`; with the same
-    values the attack runs only once. `floor` (a smaller group is shown and not compared).
+    values the attack runs only once. `depth` (most features of an intersection), `floor` (a smaller group
+    is shown and not compared).
     """
     from audit.attack.loop import Pgd
+    from audit.groups import groupings
 
     if not data.sensitive:
         raise NotApplicable("the data names no sensitive feature; list them under [data] sensitive")
@@ -96,24 +104,22 @@ def robust_accuracy(
     measures: list[Measure] = []
     tables: list[Table] = []
     figures: list[Figure] = []
-    for grouping in _groupings(data):
+    caveats = [*space.caveats, *_caveats(data, result, checks, turned)]
+    for grouping in groupings(data, depth):
         groups = _groups(grouping, result, floor)
-        measures += [m for group in groups for m in _numbers(group, result, checks, asked)]
+        found = [m for group in groups for m in _numbers(group, result, checks, asked)]
+        measures += found
         measures += [m for e in asked for m in _differences(grouping.name, groups, result, checks, e)]
         tables.append(_table(grouping.name, groups, result, data, turned))
-        figures += _figure(grouping.name, measures, asked[-1])
+        caveats += _not_compared(grouping.name, groups, floor)
+        if len(grouping.features) == 1:
+            figures.append(_figure(grouping.name, found, asked[-1]))
     return Evidence(
         measures=measures,
         tables=(*tables, table(checks, result.attacked)),
         figures=figures,
-        caveats=(*space.caveats, *_caveats(data, result, checks, turned)),
+        caveats=caveats,
     )
-
-
-def _groupings(data: Dataset) -> list[Grouping]:
-    from audit.groups import groupings
-
-    return list(groupings(data, 1))
 
 
 def _attacked(
@@ -151,13 +157,15 @@ def _new_classes(adversaries: Adversaries, data: Dataset, result: AttackResult, 
 
 def _groups(grouping: Grouping, result: AttackResult, floor: int) -> list[_Group]:
     """The groups that occur among the rows looked at."""
+    import numpy as np
+
     codes = grouping.codes[result.rows]
-    members = [(g, codes == g) for g in range(len(grouping.groups))]
-    return [
-        _Group(dict(grouping.groups[g]), grouping.known[g] and int(flags.sum()) >= floor, flags)
-        for g, flags in members
-        if flags.any()
-    ]
+    found = []
+    for g in np.unique(codes).tolist():
+        members, known = codes == g, grouping.known[g]
+        compared = known and int(members.sum()) >= floor
+        found.append(_Group(dict(grouping.groups[g]), known, compared, members))
+    return found
 
 
 def _counts(group: _Group, result: AttackResult, epsilon: float) -> tuple[int, int, int]:
@@ -215,8 +223,8 @@ def _table(
         for group in groups:
             total, correct, standing = _counts(group, result, epsilon)
             ways = _ways(group, result, data, epsilon, new)
-            rows.append([group.name, epsilon, total, correct, correct - standing, *ways])
-    columns = ["group", "epsilon", "rows", "correct without attack", "turned over"]
+            rows.append([*group.who.values(), epsilon, total, correct, correct - standing, *ways])
+    columns = [*groups[0].who, "epsilon", "rows", "correct without attack", "turned over"]
     if data.favourable is not None:
         columns += ["favourable to unfavourable", "unfavourable to favourable"]
     return Table(
@@ -238,18 +246,14 @@ def _ways(group: _Group, result: AttackResult, data: Dataset, epsilon: float, ne
     return [int((fooled & had).sum()), int((fooled & ~had & (new == data.favourable)).sum())]
 
 
-def _figure(feature: str, measures: Sequence[Measure], epsilon: float) -> Iterator[Figure]:
+def _figure(feature: str, measures: Sequence[Measure], epsilon: float) -> Figure:
     """Robust accuracy of each group at the largest radius."""
-    shown = [
-        m
-        for m in measures
-        if m.name == "robust_accuracy" and feature in m.group and m.settings["epsilon"] == epsilon
-    ]
+    shown = [m for m in measures if m.name == "robust_accuracy" and m.settings["epsilon"] == epsilon]
     least = min(shown, key=lambda m: m.value or 0.0)
     title = f"Under attack (epsilon {epsilon:.4g}), {least.group[feature]} keep the fewest correct decisions"
     if len({m.value for m in shown}) == 1:
         title = f"Under attack (epsilon {epsilon:.4g}), accuracy is the same by {feature}"
-    yield Figure(
+    return Figure(
         name=f"robust accuracy by {feature}",
         title=f"{title}: {least.value or 0.0:.3f}",
         kind="bars",
@@ -261,6 +265,21 @@ def _figure(feature: str, measures: Sequence[Measure], epsilon: float) -> Iterat
             "high": [m.high for m in shown],
         },
     )
+
+
+def _not_compared(name: str, groups: Sequence[_Group], floor: int) -> Iterator[str]:
+    unknown = sum(int(group.members.sum()) for group in groups if not group.known)
+    if unknown:
+        yield f"By {name}, {unknown} rows have no known group; they are shown, not compared."
+    small = [group.name for group in groups if group.known and not group.compared]
+    if small:
+        named = "; ".join(small[:_NAMED])
+        more = f" and {len(small) - _NAMED} more" if len(small) > _NAMED else ""
+        have, are = ("has", "is") if len(small) == 1 else ("have", "are")
+        yield (
+            f"By {name}, {named}{more} {have} fewer than {floor} of the rows looked at (the floor) and {are} "
+            "shown, not compared."
+        )
 
 
 def _caveats(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -38,7 +39,7 @@ class _Scan:
         return self.counted != self.sought
 
 
-@check("fairness.slices")
+@check("fairness.slices", version="2")
 def slices(
     data: Dataset,
     predictions: Predictions,
@@ -67,7 +68,8 @@ def slices(
     A model that uses a feature selects differently along it: a slice selected less is a fact to explain and
     not by itself a fault. A slice that is not shown has not been shown to be good: parts below the floor of
     rows, combinations of three features and features that the data does not hold are not searched. A limit
-    on these differences speaks of the slices shown.
+    on these differences speaks of the slices shown. A row for which the model gives no finite score counts
+    as wrong and as not selected, and how many there are is said.
 
     Settings: `features` searched (all), `depth` (most features of a slice), `bins` for a number, `floor`
     (fewest rows of a slice), `shown` slices, `shuffles`.
@@ -78,7 +80,7 @@ def slices(
     """
     from audit.slices import MOST_TERMS, Space
 
-    axes = _axes(data, features, bins)
+    axes = feature_axes(data, features, bins)
     terms = sum(len(axis.terms) for axis in axes)
     space = Space(axes, depth if terms <= MOST_TERMS else 1, floor)
     if not space.family.any():
@@ -91,11 +93,11 @@ def slices(
         measures=[item for scan in found for item in (*_measures(scan), _chance(scan))],
         tables=[_table(scan) for scan in found],
         figures=[_figure(scan) for scan in found],
-        caveats=_caveats(data, space, depth, scans),
+        caveats=[*_undecided(predictions, scans), *_caveats(data, space, depth, scans)],
     )
 
 
-def _axes(data: Dataset, wanted: tuple[str, ...], bins: int) -> tuple[Axis, ...]:
+def feature_axes(data: Dataset, wanted: tuple[str, ...], bins: int) -> tuple[Axis, ...]:
     """Every feature of the input, and every sensitive or control feature that is not one of them."""
     from audit.slices import category_axis
 
@@ -134,7 +136,8 @@ def _scans(
     if data.labelled or data.favourable is None:
         sought.append(("error rate", "wrong", "wrong", ~np.asarray(predictions.correct)))
     if data.favourable is not None:
-        refused = np.asarray(predictions.predicted) != data.favourable
+        # the largest of scores that are not numbers is no decision, whichever class it falls on
+        refused = (np.asarray(predictions.predicted) != data.favourable) | ~np.asarray(predictions.finite)
         sought.append(("selection rate", "selected", "not selected", refused))
     family = int(space.family.sum()) * len(sought)
     return [
@@ -223,6 +226,16 @@ def _title(scan: _Scan, measures: list[Measure]) -> str:
     return (
         f"The {scan.rate} stands out most where {_name(worst)}: {inside:.3f} against {outside:.3f} elsewhere"
     )
+
+
+def _undecided(predictions: Predictions, scans: list[_Scan]) -> Iterator[str]:
+    lost = int((~predictions.finite).sum())
+    if lost:
+        counted = " and as ".join(scan.sought for scan in scans)
+        yield (
+            f"{lost} of {len(predictions.finite)} rows got a score that is not a finite number; they count "
+            f"as {counted}."
+        )
 
 
 def _caveats(data: Dataset, space: Space, depth: int, scans: list[_Scan]) -> list[str]:

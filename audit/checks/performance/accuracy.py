@@ -11,6 +11,7 @@ import numpy.typing as npt
 from audit.check import check
 from audit.dataset import Dataset
 from audit.evidence import Evidence, Figure, Measure, Table
+from audit.groups import count_table
 from audit.stats import measure, proportion
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _CONFUSIONS_SHOWN = 30
 _BARS_SHOWN = 40
 
 
-@check("performance.accuracy", needs={"logits"}, tasks={"classification"})
+@check("performance.accuracy", needs={"logits"}, tasks={"classification"}, weighted=True)
 def accuracy(data: Dataset, predictions: Predictions) -> Evidence:
     """How often the model is right.
 
@@ -37,18 +38,20 @@ def accuracy(data: Dataset, predictions: Predictions) -> Evidence:
     Sources: Wilson, 1927 (intervals of a share); Zou and Donner, 2008 (interval of the mean over classes).
     """
     names = _class_names(data, predictions)
-    classes = [_share(predictions, data.labels == index, {"class": name}) for index, name in enumerate(names)]
+    classes = [
+        _share(data, predictions, data.labels == index, {"class": name}) for index, name in enumerate(names)
+    ]
     groups = [
-        _share(predictions, feature.codes == code, {feature.name: group})
+        _share(data, predictions, feature.codes == code, {feature.name: group})
         for feature in data.sensitive.values()
         for code, group in enumerate(feature.groups)
     ]
-    everyone = _share(predictions, np.ones(len(data), dtype=bool), {})
+    everyone = _share(data, predictions, np.ones(len(data), dtype=bool), {})
     return Evidence(
         measures=[everyone, _balanced(classes), *classes, *groups],
         tables=(_confusion(data, predictions, names),),
         figures=tuple(_figures(data, classes, groups)),
-        caveats=tuple(_caveats(predictions)),
+        caveats=tuple(_caveats(data, predictions)),
     )
 
 
@@ -58,9 +61,11 @@ def _class_names(data: Dataset, predictions: Predictions) -> list[str]:
     return [data.classes[i] if i < len(data.classes) else f"output {i}" for i in range(outputs)]
 
 
-def _share(predictions: Predictions, members: npt.NDArray[np.bool_], group: dict[str, str]) -> Measure:
-    right = int((predictions.correct & members).sum())
-    return proportion("accuracy", right, int(members.sum()), group=group, better="higher")
+def _share(
+    data: Dataset, predictions: Predictions, members: npt.NDArray[np.bool_], group: dict[str, str]
+) -> Measure:
+    right = data.counted(predictions.correct & members)
+    return proportion("accuracy", right, data.counted(members), group=group, better="higher")
 
 
 def _balanced(classes: Sequence[Measure]) -> Measure:
@@ -82,7 +87,7 @@ def _balanced(classes: Sequence[Measure]) -> Measure:
 def _confusion(data: Dataset, predictions: Predictions, names: Sequence[str]) -> Table:
     """Counts of true and predicted class; above a size that can be read, the largest confusions alone."""
     size = len(names)
-    flat = np.bincount(data.labels * size + predictions.predicted, minlength=size * size)
+    flat = count_table((data.labels, predictions.predicted), (size, size), data.people).ravel()
     if size <= _LARGEST_MATRIX:
         counts = flat.reshape(size, size).tolist()
         return Table(
@@ -131,10 +136,10 @@ def _bars(name: str, items: Sequence[Measure]) -> Iterator[Figure]:
     )
 
 
-def _caveats(predictions: Predictions) -> Iterator[str]:
-    lost = int((~predictions.finite).sum())
+def _caveats(data: Dataset, predictions: Predictions) -> Iterator[str]:
+    lost = data.counted(~predictions.finite)
     if lost:
         yield (
-            f"{lost} of {len(predictions.finite)} rows got a score that is not a finite number; they count "
+            f"{lost} of {data.size} rows got a score that is not a finite number; they count "
             "as wrong."
         )

@@ -8,7 +8,7 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from audit.checks.fairness.calibration import calibration
 from audit.dataset import Dataset, Sensitive
-from audit.errors import NotApplicable
+from audit.errors import ConfigError, NotApplicable
 from audit.record import plain
 
 
@@ -28,7 +28,9 @@ def dataset(labels, favourable=1, **sensitive):
 def answers(odds):
     odds = np.asarray(odds, np.float32)
     scores = np.stack([np.zeros_like(odds), odds], axis=1)
-    return SimpleNamespace(scores=scores, finite=np.isfinite(scores).all(axis=1))
+    return SimpleNamespace(
+        scores=scores, finite=np.isfinite(scores).all(axis=1), predicted=scores.argmax(axis=1)
+    )
 
 
 def unlabelled(data):
@@ -96,6 +98,112 @@ def test_equal_groups_are_not_flagged():
     assert sum(not m.low <= m.settings["mean_score"] <= m.high for m in rates) <= 3
 
 
+def by_both(seed=4, rows=8000):
+    """Scores overstate women of A and men of B by 1.5 log-odds, the others not at all."""
+    random = np.random.default_rng(seed)
+    group, sex = random.choice(["A", "B"], rows), random.choice(["F", "M"], rows)
+    odds = random.normal(0, 1.5, rows)
+    labels = (random.random(rows) < 1 / (1 + np.exp(-odds))).astype(int)
+    return labels, odds + 1.5 * ((group == "A") == (sex == "F")), group, sex
+
+
+def test_an_intersection_that_neither_feature_shows_is_found():
+    labels, odds, group, sex = by_both()
+    evidence = run(dataset(labels, g=group, sex=sex), odds)
+    for feature in ("g", "sex"):
+        assert only(evidence, "ece_difference", feature=feature).low == 0.0
+    gap = only(evidence, "ece_difference", feature="g x sex")
+    assert gap.low > 0.1
+    score = 1 / (1 + np.exp(-odds))
+    for name in "AB":
+        for other in "FM":
+            mine = (group == name) & (sex == other)
+            found = only(evidence, "auc", {"g": name, "sex": other})
+            assert found.n == mine.sum()
+            assert found.value == pytest.approx(roc_auc_score(labels[mine], score[mine]), abs=2e-4)
+    assert len([m for m in evidence.measures if m.name == "auc"]) == 1 + 2 + 2 + 4
+
+
+def test_intersections_have_a_table_and_no_figures_or_rates_of_their_own():
+    labels, odds, group, sex = by_both(rows=2000)
+    evidence = run(dataset(labels, g=group, sex=sex), odds)
+    assert [figure.name for figure in evidence.figures] == ["calibration by g", "calibration by sex"]
+    assert not any(m.name == "observed_rate" and len(m.group) > 1 for m in evidence.measures)
+    table = next(table for table in evidence.tables if table.name == "calibration: g x sex")
+    assert list(table.columns[:2]) == ["g", "sex"]
+    mine = (group == "B") & (sex == "M")
+    kept = [row for row in table.rows if tuple(row[:2]) == ("B", "M")]
+    assert sum(row[-2] for row in kept) == mine.sum()
+    assert sum(row[-1] for row in kept) == labels[mine].sum()
+    alone = run(dataset(labels, g=group, sex=sex), odds, depth=1)
+    assert all(len(m.group) <= 1 for m in alone.measures)
+    assert len(alone.tables) == 2
+
+
+def test_intersections_below_the_floor_or_partly_unknown_are_shown_and_not_compared():
+    labels, odds, group, sex = by_both(rows=1500)
+    rare, sex = np.flatnonzero((group == "B") & (sex == "M"))[8:], sex.astype(object)
+    sex[rare] = np.where(np.arange(len(rare)) % 2, "F", "unknown")
+    evidence = run(dataset(labels, g=group, sex=sex), odds)
+    small = only(evidence, "brier", {"g": "B", "sex": "M"})
+    assert small.value is None
+    assert "fewer than the floor of 10" in small.reason
+    assert only(evidence, "brier", {"g": "B", "sex": "unknown"}).value is not None
+    gap = only(evidence, "brier_difference", feature="g x sex")
+    assert len(gap.statistics["groups"]) == 3
+    assert any(c.startswith("By g x sex, B, M has too few rows") for c in evidence.caveats)
+    told = f"By g x sex, {(sex == 'unknown').sum()} rows have no known group"
+    assert any(c.startswith(told) for c in evidence.caveats)
+
+
+def three_classes(favourable, rows=3000):
+    """Scores of class b promise B 1.5 log-odds too many; those of a and c are calibrated among themselves."""
+    random = np.random.default_rng(8)
+    scores = random.normal(size=(rows, 3))
+    shares = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    labels = (random.random(rows)[:, None] > shares.cumsum(axis=1)).sum(axis=1)
+    group = random.choice(["A", "B"], rows)
+    scores[:, 1] += 1.5 * (group == "B")
+    two = dataset(labels, favourable, g=group)
+    data = Dataset(**{**vars(two), "classes": ("a", "b", "c")})
+    given = SimpleNamespace(scores=scores, finite=np.ones(rows, bool), predicted=scores.argmax(axis=1))
+    return data, given, group
+
+
+def test_without_a_favourable_outcome_each_of_several_classes_is_set_against_the_rest():
+    data, given, group = three_classes(None)
+    evidence = calibration.measure(data, given, 5, **calibration.settings({"draws": 200}))
+    shares = np.exp(given.scores) / np.exp(given.scores).sum(axis=1, keepdims=True)
+    for place, name in enumerate("abc"):
+        found = only(evidence, "auc", {"g": "B"}, **{"class": name})
+        mine = group == "B"
+        expected = roc_auc_score(data.labels[mine] == place, shares[mine, place])
+        assert found.value == pytest.approx(expected, abs=2e-4)
+        assert only(evidence, "ece_difference", feature="g", **{"class": name}).low > 0.02
+    worst = max("abc", key=lambda c: only(evidence, "ece_difference", feature="g", **{"class": c}).value)
+    assert worst == "b"
+    (figure,) = evidence.figures
+    assert figure.kind == "bars"
+    assert "differs most for class b" in figure.title
+    assert [label[0] for label in figure.data["labels"]] == ["a", "b", "c"]
+    (table,) = evidence.tables
+    assert list(table.columns[:3]) == ["g", "class", "bin"]
+    assert sum(row[-1] for row in table.rows) == len(data)
+    assert any("a, b, c" in caveat for caveat in evidence.caveats)
+
+
+def test_one_of_several_classes_may_be_favourable_or_named():
+    data, given, _ = three_classes(1)
+    filled = calibration.settings({"draws": 200})
+    favoured = calibration.measure(data, given, 5, **filled)
+    assert not any("class" in m.settings for m in favoured.measures)
+    assert [figure.kind for figure in favoured.figures] == ["curve"]
+    named = calibration.measure(data, given, 5, **{**filled, "classes": ("b",)})
+    assert only(named, "ece", {"g": "B"}).value == only(favoured, "ece", {"g": "B"}).value
+    with pytest.raises(ConfigError, match="names 'bb', which is no class"):
+        calibration.measure(data, given, 5, **{**filled, "classes": ("bb",)})
+
+
 def test_a_group_that_is_ranked_worse_is_found():
     random = np.random.default_rng(1)
     labels = random.integers(0, 2, 3000)
@@ -117,7 +225,7 @@ def test_a_group_without_positives_has_no_auc_and_is_not_compared():
     assert only(evidence, "brier", {"g": "C"}).value is not None
     pair = only(evidence, "auc_difference", feature="g")
     assert len(pair.statistics["groups"]) == 2
-    assert any("C have too few rows" in caveat for caveat in evidence.caveats)
+    assert any("C has too few rows" in caveat for caveat in evidence.caveats)
 
 
 def test_one_group_alone_has_no_difference():

@@ -1,5 +1,7 @@
 """Metrics that users bring, against fairlearn and scikit-learn, and fairlearn's remedy as information."""
 
+import json
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +12,8 @@ from sklearn.metrics import f1_score, roc_auc_score
 from audit.checks.fairness.custom import custom
 from audit.dataset import Dataset, Sensitive
 from audit.errors import ConfigError, NotApplicable
+from audit.record import plain
+from audit.stats import METHODS, interval_at
 
 
 def dataset(labels, favourable=1, classes=("no", "yes"), **sensitive):
@@ -74,9 +78,83 @@ def test_the_values_are_those_of_fairlearn():
 def test_the_spread_is_that_of_the_binomial():
     labels, score, group = population(1000)
     found = only(run(dataset(labels, g=group), score, metric="accuracy_score", draws=200), "custom")
-    assert found.statistics["spread"] == pytest.approx(
+    assert found.statistics["groups"][0]["spread"] == pytest.approx(
         np.sqrt(found.value * (1 - found.value) / 1000), rel=0.2
     )
+
+
+def test_the_counts_the_seed_and_the_metric_give_every_number_again():
+    """Restated from the table alone: counts of one group, drawn as a multinomial, and f1 from its cells."""
+    labels, score, group = population(500)
+    evidence = run(dataset(labels, g=group), score, metric="f1_score", draws=400)
+    (table,) = evidence.tables
+    assert table.name == "decisions: g"
+    assert sum(row[-1] for row in table.rows) == 500
+    cells = {(row[1], row[2]): row[3] for row in table.rows if row[0] == "A"}
+    keys = sorted(cells)
+    assert keys == [("0", "0"), ("0", "1"), ("1", "0"), ("1", "1")]
+    counts = np.array([cells[key] for key in keys])
+    n = counts.sum()
+
+    def f1(tn, fp, fn, tp):
+        return 2 * tp / (2 * tp + fp + fn)
+
+    drawn = [f1(*c) for c in np.random.default_rng(5).multinomial(n, counts / n, size=400)]
+    found = only(evidence, "custom", {"g": "A"})
+    assert found.value == pytest.approx(f1(*counts), abs=1e-12)
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=1e-12)
+
+
+def test_draws_from_counts_are_distributed_as_rows_drawn_with_replacement():
+    labels, score, group = population(300)
+    given = (score > 0.5).astype(int)
+    random = np.random.default_rng(9)
+    by_rows = [f1_score(labels[p], given[p]) for p in (random.integers(0, 300, 300) for _ in range(600))]
+    kept = only(run(dataset(labels, g=group), score, metric="f1_score", draws=600), "custom")
+    kept = kept.statistics["groups"][0]
+    assert kept["spread"] == pytest.approx(np.std(by_rows), rel=0.12)
+    tail = kept["tails"].index(0.025)
+    ends = np.quantile(by_rows, [0.025, 0.975])
+    # The standard error of such a quantile of 600 draws is about a ninth of the spread.
+    assert [kept["lows"][tail], kept["highs"][tail]] == pytest.approx(list(ends), abs=0.4 * kept["spread"])
+
+
+def test_every_interval_follows_from_the_record_alone_at_any_level():
+    """Through JSON and back, without the metric: the same interval, and wider ones at higher levels."""
+    labels, score, group = population(400)
+    for on, metric in (("decision", "f1_score"), ("score", "roc_auc_score")):
+        evidence = run(dataset(labels, g=group), score, metric=metric, on=on, draws=200)
+        for item in evidence.measures:
+            kept = json.loads(json.dumps(plain(item)))
+            again = METHODS[kept["method"]](kept["statistics"], kept["level"])
+            assert again == (item.value, item.low, item.high)
+            ends = [interval_at(item, level) for level in (0.8, 0.95, 0.999, 0.99999)]
+            assert ends[1] == (item.low, item.high)
+            assert all(a[0] >= b[0] and a[1] <= b[1] for a, b in pairwise(ends))
+
+
+def test_many_classes_do_not_print_nearly_every_row():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 200, 5000)
+    data = dataset(labels, favourable=None, classes=tuple(f"c{k}" for k in range(200)), g=["A"] * 5000)
+    given = SimpleNamespace(predicted=random.integers(0, 200, 5000), finite=np.ones(5000, bool))
+    evidence = custom.measure(data, given, 5, **custom.settings({"metric": "accuracy_score", "draws": 50}))
+    assert not evidence.tables
+
+
+def test_draws_in_which_the_metric_is_undefined_are_counted():
+    """Two of C's 12 are selected: about one draw in nine selects nobody, and has no precision."""
+    labels, score, group = population(400)
+    labels, group = np.append(labels, [0, 1] * 6), np.append(group, ["C"] * 12)
+    score = np.append(score, [0.9, 0.9] + [0.1] * 10)
+    evidence = run(dataset(labels, g=group), score, metric="precision_score", draws=400)
+    kept = only(evidence, "custom", {"g": "C"}).statistics["groups"][0]
+    assert kept["draws"] + kept["undefined"] == 400
+    assert kept["undefined"] == pytest.approx(400 * (10 / 12) ** 12, abs=25)
+    told = (
+        f"g = C: the metric is undefined in {kept['undefined']} of 400 draws; the interval is of the others."
+    )
+    assert told in evidence.caveats
 
 
 def test_a_group_that_is_served_worse_is_found_and_equal_ones_are_not():
@@ -173,7 +251,8 @@ def test_the_remedy_is_a_table_of_information_with_the_legal_caveat():
     odds = np.log(score / (1 - score)) - 1.5 * (group == "B")
     score = 1 / (1 + np.exp(-odds))
     evidence = run(dataset(labels, g=group), score, metric="accuracy_score", remedy=True)
-    (table,) = evidence.tables
+    table = evidence.tables[-1]
+    assert table.name == "remedy: g"
     assert table.title.startswith("Information, not a finding")
     assert "may be unlawful" in table.note
     rows = {row[0]: list(row[1:]) for row in table.rows}
@@ -184,13 +263,14 @@ def test_the_remedy_is_a_table_of_information_with_the_legal_caveat():
     assert rows["equalized_odds"][3] < 0.12
     assert rows["demographic_parity"][1] > 0.7
     assert not any("threshold" in m.name or "remedy" in m.name for m in evidence.measures)
-    assert not run(dataset(labels, g=group), score, metric="accuracy_score").tables
+    without = run(dataset(labels, g=group), score, metric="accuracy_score").tables
+    assert [item.name for item in without] == ["decisions: g"]
 
 
 def test_a_remedy_that_cannot_be_computed_says_why():
     labels, score, group = population(200)
     labels = np.where(group == "B", 0, labels)
-    rows = run(dataset(labels, g=group), score, metric="accuracy_score", remedy=True).tables[0].rows
+    rows = run(dataset(labels, g=group), score, metric="accuracy_score", remedy=True).tables[-1].rows
     assert all(row[2] is None and row[-1] for row in rows[1:])
 
 

@@ -48,7 +48,7 @@ def run(data, predicted, **settings):
     filled = groups.settings(settings)
     predicted = np.asarray(predicted, np.int64)
     finite = np.ones(len(predicted), bool)
-    return groups.measure(data, SimpleNamespace(predicted=predicted, finite=finite), **filled)
+    return groups.measure(data, SimpleNamespace(predicted=predicted, finite=finite, device="cpu"), **filled)
 
 
 def value(evidence, name, **want):
@@ -158,6 +158,28 @@ def test_a_tiny_group_is_shown_and_not_compared():
     assert ratio.value is None
     assert "1 rows are fewer than the floor of 10" in ratio.reason
     assert value(evidence, "demographic_parity_difference", where={"feature": "g"}).value == 0.0
+
+
+def test_a_rate_of_four_people_is_shown_and_no_limit_is_judged_on_it():
+    """60 rows of b are enough; 4 of them deserved the favourable outcome, and none of those received it."""
+    labels = [1, 0] * 30 + [1] * 4 + [0] * 56
+    predicted = [1, 0] * 30 + [0] * 4 + [1, 0] * 28
+    evidence = run(dataset(labels, g=["a"] * 60 + ["b"] * 60), predicted)
+    rate = value(evidence, "true_positive_rate", g="b")
+    assert rate.value == 0.0
+    for name in ("true_positive_rate", "true_positive_rate_ratio", "true_positive_rate_difference"):
+        asked = Limit(check="c", measure=name, at_least=-0.2, group={"g": "b"})
+        (judgement,) = judge_measures(evidence.measures, [asked], 0.95)
+        assert judgement.verdict is Verdict.NOT_EVALUABLE
+        assert "is 0 of 4 rows, fewer than the floor of 10" in judgement.reason
+    largest = value(evidence, "equal_opportunity_difference", where={"feature": "g"})
+    assert (largest.value, largest.left_out) == (None, "b (4 rows)")
+    assert any("true positive rate of b (4 rows) has a denominator below" in c for c in evidence.caveats)
+    (table,) = [t for t in evidence.tables if t.name == "comparisons"]
+    counted = dict(zip(table.columns, table.rows[0], strict=True))
+    # Too few: ratio and difference of the true positive rate. Undefined: equal opportunity and equalized
+    # odds with one group left, and, as nobody in a is wronged, ratios to its false positives.
+    assert (counted["of too few rows"], counted["undefined"]) == (2, 4)
 
 
 def test_two_members_both_selected_is_a_wide_interval():
@@ -308,13 +330,14 @@ def strata_of(tables, cells, control):
     [(("no", "yes"), 1, "best"), (("no", "yes"), 1, "all"), (("k", "l", "m"), None, ["M", "A"])],
 )
 def test_every_number_is_derived_again_from_the_tables_of_the_record_alone(classes, favourable, reference):
-    evidence = run(*complete(classes=classes, favourable=favourable), reference=reference, control=["site"])
+    data, predicted = complete(classes=classes, favourable=favourable)
+    evidence = run(data, predicted, reference=reference, control=["site"], metrics=METRICS)
     tables = json.loads(json.dumps([asdict(table) for table in evidence.tables]))
     again = []
     for stored in tables:
         if stored["name"].startswith("cells"):
             for cells in read_cells(Table(**stored), floor=10):
-                again += derive(cells, reference)
+                again += derive(cells, reference, METRICS)
                 again += stratified(strata_of(tables, cells, "site"), reference, METRICS)
     key = lambda m: (m.name, *m.group.items(), *sorted(m.settings.items()))  # noqa: E731 - one use
     assert len(again) == len(evidence.measures)
@@ -432,7 +455,7 @@ def test_the_number_of_comparisons_is_printed():
     assert by_sex["reference"] in ("F", "M")
     # one pair x (4 rates x 2 + treatment equality), 4 largest differences and 4 bounds; X has 9 undefined
     assert (by_sex["comparisons"], by_sex["undefined"]) == (17, 9)
-    assert table.title.startswith(f"{sum(row[-2] for row in table.rows)} comparisons")
+    assert table.title.startswith(f"{sum(row[-3] for row in table.rows)} comparisons")
 
 
 def test_decisions_without_outcomes_are_compared_as_decisions_alone():
@@ -456,7 +479,9 @@ def test_scores_that_are_no_numbers_decide_nothing():
     finite = np.ones(len(predicted), bool)
     finite[:7] = False
     with pytest.raises(NotEvaluable, match="7 of 1500 rows have scores that are not finite"):
-        groups.measure(data, SimpleNamespace(predicted=predicted, finite=finite), **groups.settings({}))
+        groups.measure(
+            data, SimpleNamespace(predicted=predicted, finite=finite, device="cpu"), **groups.settings({})
+        )
 
 
 def test_a_reference_picked_by_the_data_is_paid_for():
@@ -480,7 +505,7 @@ def test_the_table_is_counted_once_for_all_metrics(monkeypatch):
 
     passes = []
     monkeypatch.setattr("audit.groups.count_table", lambda *a: passes.append(1) or count_table(*a))
-    evidence = run(*complete())
+    evidence = run(*complete(), metrics=METRICS)
     assert len({m.name for m in evidence.measures}) == len(METRICS) - 2
     assert len(passes) == 1
 

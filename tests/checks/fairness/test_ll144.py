@@ -222,7 +222,7 @@ def test_the_whole_check_reproduces_example_b_from_scores():
 def test_intervals_can_be_derived_again_from_the_counts():
     for m in run(population(counts(A_BOTH))).measures:
         assert METHODS[m.method](m.statistics, m.level) == (m.value, m.low, m.high)
-        assert m.method == ("koopman" if m.name == "impact_ratio" else "wilson")
+        assert m.method == ("koopman_exact" if m.name == "impact_ratio" else "wilson")
         assert m.low <= m.value <= m.high
     (native,) = [
         m for m in run(population(counts(A_BOTH))).measures
@@ -369,3 +369,83 @@ def test_tables_added_up_from_intersections_are_never_flagged_and_a_wrong_one_al
     assert verify_tables(sex, race, both) == []
     n, x = sex.get(wrong, (0, 0))
     assert [m.category for m in verify_tables({**sex, wrong: (n + 1, x)}, race, both)] == [wrong]
+
+
+def levels(rows, favourable=None, names=("junior", "none", "senior")):
+    """People of one race by (sex, class, how many), in a table of decisions with several classes."""
+    people = [(sex, names.index(level)) for sex, level, n in rows for _ in range(n)]
+    codes = np.array([("Female", "Male").index(sex) for sex, _ in people], np.int64)
+    zeros = np.zeros(len(people), np.int64)
+    return Dataset(
+        inputs=np.zeros((len(people), 0), np.float32), modality="tabular", classes=names,
+        favourable=favourable,
+        sensitive={
+            "sex": Sensitive(name="sex", groups=("Female", "Male"), codes=codes),
+            "race": Sensitive(name="race", groups=("A",), codes=zeros),
+        },
+        decisions=np.array([level for _, level in people], np.int64),
+    )  # fmt: skip
+
+
+LEVELS = [
+    ("Female", "junior", 30), ("Female", "senior", 10), ("Female", "none", 60),
+    ("Male", "junior", 40), ("Male", "senior", 80), ("Male", "none", 80),
+]  # fmt: skip
+
+
+def by_class(evidence, name):
+    return {
+        (m.settings["class"], m.group["sex"]): m
+        for m in evidence.measures if m.name == name and m.settings["table"] == "sex"
+    }  # fmt: skip
+
+
+def test_each_class_has_its_three_tables_where_none_is_favourable():
+    evidence = run(levels(LEVELS))
+    rates = {
+        key: (m.statistics["x"], m.statistics["n"]) for key, m in by_class(evidence, "selection_rate").items()
+    }
+    assert rates == {
+        ("junior", "Female"): (30, 100), ("junior", "Male"): (40, 200),
+        ("none", "Female"): (60, 100), ("none", "Male"): (80, 200),
+        ("senior", "Female"): (10, 100), ("senior", "Male"): (80, 200),
+    }  # fmt: skip
+    ratios = {key: m.value for key, m in by_class(evidence, "impact_ratio").items()}
+    assert ratios == pytest.approx({
+        ("junior", "Male"): 0.2 / 0.3, ("none", "Male"): 0.4 / 0.6, ("senior", "Female"): 0.1 / 0.4,
+    })  # fmt: skip
+    names = [t.name for t in evidence.tables]
+    assert len(names) == len(set(names)) == 3 * 3 + 1 + 3
+    assert table_of(evidence, "sex x race, class senior").rows[0][:4] == ["Female", "A", 100, 10]
+    assert len({f.name for f in evidence.figures}) == len(evidence.figures) == 6
+    assert any("once for each of 3 classes" in text for text in evidence.caveats)
+
+
+def test_named_classes_alone_have_tables_and_the_others_are_counted():
+    evidence = run(levels(LEVELS, favourable=2), classes=["junior"])
+    assert {key[0] for key in by_class(evidence, "selection_rate")} == {"junior"}
+    assert "2 other classes have no tables." in evidence.caveats
+    favourable = run(levels(LEVELS, favourable=2))
+    assert not [m for m in favourable.measures if "class" in m.settings]
+    (female,) = found(favourable, "impact_ratio", "sex").values()
+    assert female.value == pytest.approx(0.25)
+
+
+def test_a_favourable_outcome_named_as_a_class_gives_the_same_numbers():
+    data = population(counts(A_BOTH), unknown=(250, 120))
+    plain, named = run(data), run(data, classes=["yes"])
+
+    def numbers(evidence):
+        return [(m.name, dict(m.group), m.value, m.low, m.high) for m in evidence.measures]
+
+    assert numbers(plain) == numbers(named)
+    assert {m.settings.get("class") for m in named.measures} == {"yes"}
+
+
+def test_classes_that_do_not_fit_are_said_in_a_sentence():
+    with pytest.raises(ConfigError, match="names 'seniro', which is no class; the nearest is 'senior'"):
+        run(levels(LEVELS), classes=["seniro"])
+    with pytest.raises(ConfigError, match="a scoring rate has no class"):
+        run(levels(LEVELS), classes=["senior"], mode="scoring")
+    with pytest.raises(NotApplicable, match="no outcome is named as favourable"):
+        run(levels(LEVELS), mode="scoring")

@@ -1,5 +1,7 @@
 """A planted proxy must come first; an input drawn at random must not be named."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,10 @@ from audit.checks.fairness.proxies import proxies
 from audit.dataset import Dataset, Feature, Sensitive
 from audit.demo import applicants
 from audit.errors import NotApplicable, NotEvaluable
+from audit.measure import measure, set_up
 from audit.model import Model
 from audit.products.attributions import attributions
+from audit.registry import installed_products
 
 NAMES = ("income", "debt_ratio", "years_in_work", "late_payments", "district")
 
@@ -173,3 +177,63 @@ def test_it_needs_two_groups():
         run(data)
     with pytest.raises(NotApplicable, match="names no sensitive feature"):
         run(dataset(np.zeros((50, 1)), "a"))
+
+
+def priced(inputs, names, weights, **columns):
+    """A regression whose target is the model's own answer, and the model."""
+    data = dataset(inputs, names, **columns)
+    layer = nn.Linear(len(weights), 1)
+    with torch.no_grad():
+        layer.weight[:] = torch.tensor([weights])
+        layer.bias[:] = 0
+    known = {key: value for key, value in vars(data).items() if key != "labels"}
+    targets = (data.inputs @ np.asarray(weights)).astype(np.float64)
+    data = Dataset(**{**known, "classes": (), "favourable": None, "targets": targets})
+    model = Model(module=layer.eval(), device=torch.device("cpu"), task="regression", output="values")
+    return data, model
+
+
+def test_a_model_that_predicts_a_number_is_looked_at_and_a_plant_is_found(demo):
+    people = applicants(3000, seed=7)
+    data, model = priced(people.inputs, NAMES, [0.02, -3.0, 0.03, -0.4, -0.8], origin=people.origin)
+    bench = set_up(model, data, 3, installed_products())
+    finding = measure(proxies, proxies.settings({}), bench, None)
+    assert finding.status == "measured", finding.reason
+    assert finding.tables[0].rows[0][:2] == ["district", "origin"]
+    assert finding.tables[0].rows[0][-1] == "yes"
+    assert [row[-1] for row in finding.tables[0].rows[1:]] == ["no"] * 4
+    asked = {m.settings["feature"]: m.value for m in finding.measures if m.name == "association"}
+    same = {
+        m.settings["feature"]: m.value
+        for m in run(demo).measures if m.name == "association" and m.settings["attribute"] == "origin"
+    }  # fmt: skip
+    assert asked == pytest.approx(same)
+    reliance = [m for m in finding.measures if m.name == "reliance"]
+    alone = [text for text in finding.caveats if text.endswith("so the associations stand alone.")]
+    assert bool(alone) != bool(reliance)
+
+
+def test_log_odds_of_a_model_that_predicts_numbers_are_no_reliance():
+    """Two outputs of a regression are no classes, so what explains a class says nothing about them."""
+    random = np.random.default_rng(0)
+    data, _ = priced(random.normal(size=(300, 2)), "ab", [1.0, 2.0], g=random.choice(["x", "y"], 300))
+    evidence = proxies.measure(data, attributions(linear([1.0, 2.0]), data, 3), 3, **proxies.settings({}))
+    assert not [m for m in evidence.measures if m.name == "reliance"]
+    assert "this explains a log-odds" in evidence.caveats[-1]
+
+
+def test_attributions_of_the_predicted_number_are_used_where_there_are_some():
+    class InUnits:
+        def __init__(self, found):
+            self.found = found
+
+        def of(self, method):
+            return replace(self.found.of(method), unit="kWh")
+
+    random = np.random.default_rng(0)
+    data, _ = priced(random.normal(size=(300, 2)), "ab", [1.0, 3.0], g=random.choice(["x", "y"], 300))
+    explained = InUnits(attributions(linear([1.0, 3.0]), data, 3))
+    evidence = proxies.measure(data, explained, 3, **proxies.settings({}))
+    shares = {m.settings["feature"]: m.value for m in evidence.measures if m.name == "reliance"}
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares["b"] > 0.6

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, ttest_1samp
 
 from audit import stats
 from audit.checks.fairness.representation import representation
@@ -135,3 +135,55 @@ def test_what_is_missing_is_counted_by_group():
     found = {m.group["sex"]: m for m in evidence.measures if m.name == "missing_rate"}
     assert {group: (m.statistics["x"], m.n) for group, m in found.items()} == {"a": (1, 3), "b": (2, 2)}
     assert {m.settings["feature"] for m in found.values()} == {"income"}
+
+
+def with_targets(values, targets, people=None):
+    return Dataset(**{
+        **vars(unlabelled(dataset(values))), "classes": (), "favourable": None,
+        "targets": np.asarray(targets, np.float64),
+        "people": None if people is None else np.asarray(people, np.int64),
+    })  # fmt: skip
+
+
+def test_numbers_have_a_mean_for_each_group_instead_of_a_base_rate():
+    random = np.random.default_rng(0)
+    targets = np.concatenate([random.normal(1e6, 3, 30), random.normal(1e6 + 5, 1, 60), [7.0] * 10])
+    evidence = run(with_targets(PEOPLE, targets), population=HALVES)
+    for group, rows in (("Female", slice(0, 30)), ("Male", slice(30, 90))):
+        item = only(evidence, "mean_target", {"sex": group})
+        oracle = ttest_1samp(targets[rows], 0).confidence_interval(0.95)
+        assert (item.value, item.low, item.high) == pytest.approx((targets[rows].mean(), *oracle), abs=1e-6)
+        assert stats.METHODS[item.method](item.statistics, 0.95) == (item.value, item.low, item.high)
+    assert only(evidence, "mean_target", {"sex": "unknown"}).value == 7
+    assert only(evidence, "share", {"sex": "Female"}).value == pytest.approx(1 / 3)
+    assert not [m for m in evidence.measures if m.name == "base_rate"]
+    assert not [text for text in evidence.caveats if "base rates" in text]
+    (table,) = evidence.tables
+    assert table.columns == ["group", "rows", "stated share of the population", "mean true value"]
+    assert [row[:3] for row in table.rows] == [["Female", 30, 0.5], ["Male", 60, 0.5], ["unknown", 10, None]]
+    assert table.rows[2][3] == 7
+
+
+def test_one_row_has_a_mean_and_no_interval_and_a_group_without_rows_neither():
+    data = with_targets(["a", "a", "b"], [1.0, 3.0, 5.0])
+    evidence = run(data, population={"sex": {"a": 0.5, "b": 0.4, "c": 0.1}})
+    assert only(evidence, "mean_target", {"sex": "a"}).value == 2
+    alone = only(evidence, "mean_target", {"sex": "b"})
+    assert (alone.value, alone.low, alone.high) == (5, None, None)
+    assert "c" not in [m.group["sex"] for m in evidence.measures if m.name == "mean_target"]
+    assert evidence.tables[0].rows[2] == ["c", 0, 0.1, None]
+
+
+def test_a_row_that_stands_for_people_counts_as_often():
+    values, targets, people = ["a", "a", "b"], [1.0, 4.0, 2.0], [3, 2, 5]
+    weighted = run(with_targets(values, targets, people))
+    plain = run(with_targets(np.repeat(values, people).tolist(), np.repeat(targets, people)))
+    for group in "ab":
+        mine, other = (only(item, "mean_target", {"sex": group}) for item in (weighted, plain))
+        assert (mine.n, mine.value) == (other.n, pytest.approx(other.value))
+        assert (mine.low, mine.high) == pytest.approx((other.low, other.high))
+    assert [row[1] for row in weighted.tables[0].rows] == [5, 5]
+
+
+def test_it_takes_part_in_audits_of_both_tasks():
+    assert representation.tasks == {"classification", "regression"}

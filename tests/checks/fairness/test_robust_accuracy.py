@@ -150,6 +150,58 @@ def test_the_attack_is_shared_with_the_check_of_robustness():
     assert shared.model.passes.forward == spent
 
 
+def two_features():
+    """Women of A and men of B lie .2 from the boundary: neither feature alone tells them from the others."""
+    group = np.repeat(["A", "A", "B", "B", "B"], [40, 40, 40, 40, 6])
+    sex = np.repeat(["F", "M", "F", "M", "unknown"], [40, 40, 40, 40, 6])
+    near = (group == "A") == (sex == "F")
+    labels = np.arange(166) % 2
+    inputs = np.where(near, 0.2, 2.0) * np.where(labels == 1, 1, -1)
+    data = dataset(inputs, labels, group)
+    codes = np.array([["F", "M", "unknown"].index(v) for v in sex], np.int64)
+    feature = Sensitive(name="sex", groups=("F", "M", "unknown"), codes=codes)
+    return Dataset(**{**vars(data), "sensitive": {**data.sensitive, "sex": feature}})
+
+
+def test_an_intersection_that_neither_feature_shows_is_found():
+    evidence = run(linear(), two_features())
+    assert only(evidence, "robust_accuracy_difference", feature="group").value < 0.05
+    gap = only(evidence, "robust_accuracy_difference", feature="group x sex")
+    assert gap.value == 1.0
+    assert gap.statistics == {"x": [0, 40, 40, 0], "n": [40, 40, 40, 40]}
+    by_both = {tuple(m.group.items()): m.value for m in evidence.measures
+               if m.name == "robust_accuracy" and len(m.group) == 2}  # fmt: skip
+    assert by_both == {
+        (("group", "A"), ("sex", "F")): 0.0,
+        (("group", "A"), ("sex", "M")): 1.0,
+        (("group", "B"), ("sex", "F")): 1.0,
+        (("group", "B"), ("sex", "M")): 0.0,
+        (("group", "B"), ("sex", "unknown")): 0.0,
+    }
+    table = evidence.tables[2]
+    assert table.name == "flips: group x sex"
+    assert list(table.columns[:4]) == ["group", "sex", "epsilon", "rows"]
+    assert list(table.rows[0]) == ["A", "F", 0.5, 40, 40, 40, 20, 20]
+    assert [figure.name for figure in evidence.figures] == [
+        "robust accuracy by group", "robust accuracy by sex",
+    ]  # fmt: skip
+    assert "By group x sex, 6 rows have no known group; they are shown, not compared." in evidence.caveats
+
+
+def test_small_intersections_are_named_and_depth_one_has_none():
+    evidence = run(linear(), two_features(), floor=41)
+    assert only(evidence, "robust_accuracy_difference", feature="group").value is not None
+    gap = only(evidence, "robust_accuracy_difference", feature="group x sex")
+    assert gap.value is None
+    assert "0 known groups" in gap.reason
+    assert any(
+        "A, F; A, M; B, F; B, M have fewer than 41 of the rows looked at" in c for c in evidence.caveats
+    )
+    alone = run(linear(), two_features(), depth=1)
+    assert len(alone.tables) == 3
+    assert all(len(m.group) <= 1 for m in alone.measures)
+
+
 def test_without_a_favourable_outcome_flips_have_no_direction():
     evidence = run(linear(), dataset(INPUTS, LABELS, GROUP, favourable=None))
     assert evidence.tables[0].columns[-1] == "turned over"

@@ -35,7 +35,7 @@ def population(n, seed, *, numbers=3, favourable=1):
 
 def answers(data, wrong):
     predicted = np.where(wrong, 1 - data.labels, data.labels)
-    return SimpleNamespace(predicted=predicted, correct=~wrong)
+    return SimpleNamespace(predicted=predicted, correct=~wrong, finite=np.ones(len(wrong), bool))
 
 
 def run(data, predictions, **given):
@@ -144,7 +144,7 @@ def test_a_slice_that_is_never_selected_is_found():
     data, random = population(4000, 5)
     inside = (data.inputs[:, 1] == 1) & (data.sensitive["sex"].codes == 0)
     predicted = np.where(inside, 0, random.integers(0, 2, 4000))
-    given = SimpleNamespace(predicted=predicted, correct=predicted == data.labels)
+    given = answers(data, predicted != data.labels)
     first = named(run(data, given), "selection_rate_difference")[0]
     assert first.group == {"region": "N", "sex": "F"}
     assert first.value == pytest.approx(-predicted[~inside].mean(), abs=1e-12)
@@ -163,11 +163,54 @@ def test_decisions_without_outcomes_are_searched_by_selection_alone():
     data, random = population(2000, 12)
     known = {key: value for key, value in vars(data).items() if key != "labels"}
     decided = np.where(data.inputs[:, 1] == 1, 0, random.integers(0, 2, 2000))
-    evidence = run(Dataset(**known), SimpleNamespace(predicted=decided))
+    evidence = run(Dataset(**known), SimpleNamespace(predicted=decided, finite=np.ones(2000, bool)))
     assert {item.name for item in evidence.measures} == {"selection_rate_difference", "shuffles_as_bad"}
     first = named(evidence, "selection_rate_difference")[0]
     assert first.group == {"region": "N"}
     assert f"for all {first.statistics['searched']:,} comparisons" in evidence.caveats[0]
+
+
+def without_scores(data, rows):
+    """A right and favourable decision for everyone, if NaN were one: the largest of NaNs falls on class 1."""
+    favoured = Dataset(**{**vars(data), "labels": np.ones(len(data), np.int64)})
+    finite = ~rows
+    given = SimpleNamespace(predicted=favoured.labels, correct=finite.copy(), finite=finite)
+    return favoured, given
+
+
+def test_rows_without_a_finite_score_count_as_wrong_and_not_selected_and_are_said():
+    """The model gives NaN to the whole of region E: that is the slice it fails, by either rate."""
+    data, _ = population(2000, 13)
+    lost = data.inputs[:, 2] == 1
+    evidence = run(*without_scores(data, lost))
+    for name, sign in (("error_rate_difference", 1), ("selection_rate_difference", -1)):
+        first = named(evidence, name)[0]
+        assert first.group == {"region": "E"}
+        assert first.value == sign
+    assert evidence.caveats[0] == (
+        f"{lost.sum()} of 2000 rows got a score that is not a finite number; they count as wrong and as not "
+        "selected."
+    )
+    clean = run(data, answers(data, np.arange(2000) % 5 == 0))
+    assert not any("finite" in caveat for caveat in clean.caveats)
+
+
+def test_with_three_classes_the_favourable_one_is_selected_and_any_other_label_is_an_error():
+    """Class c is favourable; in region W the model takes a for b, which is an error and no selection."""
+    data, random = population(3000, 14)
+    labels = random.integers(0, 3, 3000)
+    three = Dataset(**{**vars(data), "classes": ("a", "b", "c"), "labels": labels, "favourable": 2})
+    inside = data.inputs[:, 4] == 1
+    predicted = np.where(inside & (labels == 0), 1, labels)
+    given = SimpleNamespace(predicted=predicted, correct=predicted == labels, finite=np.ones(3000, bool))
+    evidence = run(three, given)
+    first = named(evidence, "error_rate_difference")[0]
+    assert first.group == {"region": "W"}
+    assert first.value == (labels[inside] == 0).mean()
+    assert standing_out(evidence) == ["region: W"]
+    selected = named(evidence, "selection_rate_difference")[0].statistics
+    assert selected["x1"] + selected["x0"] == (labels == 2).sum()
+    assert len(evidence.figures) == 2
 
 
 def test_depth_one_looks_at_single_features():

@@ -1,0 +1,1 @@
+"""Certificates: what provably cannot change a decision, by bounds or by randomised smoothing."""

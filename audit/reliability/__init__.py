@@ -1,0 +1,1 @@
+"""Reliability of a score: kernels for calibration, conformal sets, abstaining and detection. Numpy only."""

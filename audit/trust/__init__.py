@@ -1,0 +1,1 @@
+"""Whether an explanation may be believed: what an attribution is held against, and the rule of the card."""

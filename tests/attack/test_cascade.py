@@ -1,0 +1,124 @@
+"""The cascade: what breaks a row counts, whoever broke it, and what still stands goes on to the next."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from audit.attack.cascade import Cascade, cascade_attempts
+from audit.attack.curve import Target, pgd_curve, walk
+from audit.attack.loop import Pgd
+from audit.attack.space import Space
+from audit.model import Model, Passes, state_hash
+
+RADII = (0.0, 0.1, 0.25)
+
+
+def cloud(batch=256, gain=1.0, classes=4, shape=(6,)):
+    """90 rows around a curved boundary, labelled by the network itself."""
+    torch.manual_seed(3)
+    width = int(np.prod(shape))
+
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Flatten(), nn.Linear(width, 32), nn.Tanh(), nn.Linear(32, classes))
+
+        def forward(self, x):
+            return self.body(x) * gain
+
+    net = Scaled().eval()
+    inputs = np.random.default_rng(1).random((90, *shape), dtype=np.float32)
+    with torch.no_grad():
+        labels = net(torch.from_numpy(inputs)).argmax(1).numpy()
+    model = Model(module=net, device=torch.device("cpu"), passes=Passes(batch=batch))
+    correct = np.ones(90, bool)
+    correct[::10] = False
+    low, unit = np.zeros(shape, np.float32), np.ones(shape, np.float32)
+    space = Space(scale="input", unit=unit, low=low, high=unit, epsilons=())
+    return Target(model, inputs, labels, np.arange(90), correct, space, 0)
+
+
+def run(target, cascade, classes=4, gradients=True):
+    attempts = cascade_attempts(target, cascade, classes, gradients=gradients)
+    return walk(target, RADII, cascade.norm, attempts)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_the_worst_case_is_at_least_each_attack(norm):
+    cascade = Cascade(norm=norm, steps=10, queries=20)
+    found = run(cloud(), cascade)
+    alone = pgd_curve(cloud(), RADII, Pgd(norm=norm, steps=20, loss="margin"))
+    for worst, single in zip(found, alone, strict=True):
+        assert (worst.fooled | ~single.fooled).all()
+
+
+def test_each_attack_is_tried_on_what_all_earlier_ones_left_standing():
+    for entry in run(cloud(), Cascade(steps=10, queries=20))[1:]:
+        for earlier, later in zip(entry.tallies, entry.tallies[1:], strict=False):
+            assert later.tried == earlier.tried - earlier.fooled
+    *_, middle, last = run(cloud(), Cascade(steps=10, queries=20))
+    assert last.tallies[0].tried == 81 - middle.fooled.sum()
+    assert sum(tally.fooled for tally in last.tallies) == last.fooled.sum() - middle.fooled.sum()
+
+
+def test_the_tallies_add_up_to_the_passes():
+    target = cloud()
+    found = run(target, Cascade(steps=10, queries=20))
+    tallies = [tally for entry in found for tally in entry.tallies]
+    assert sum(t.forward for t in tallies) == target.model.passes.forward
+    assert sum(t.backward for t in tallies) == target.model.passes.backward
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+def test_the_batch_size_changes_nothing(batch):
+    cascade = Cascade(steps=10, queries=20)
+    small, large = run(cloud(batch), cascade), run(cloud(), cascade)
+    for one, other in zip(small, large, strict=True):
+        assert (one.fooled == other.fooled).all()
+
+
+def test_a_loss_that_saturates_is_made_up_for():
+    """Cross-entropy sees no gradient where the logits are 1,000 times as large; the others do."""
+    plain = run(cloud(), Cascade(steps=10, queries=0))[-1]
+    sharp = run(cloud(gain=1000.0), Cascade(steps=10, queries=0))[-1]
+    assert (plain.fooled == sharp.fooled).mean() > 0.95
+    assert plain.fooled.sum() >= 8
+
+
+@pytest.mark.parametrize(
+    ("classes", "names"),
+    [
+        (2, ["apgd, margin", "square", "apgd, targeted margin"]),
+        (3, ["apgd, dlr", "square", "apgd, targeted margin"]),
+        (4, ["apgd, dlr", "square", "apgd, targeted dlr"]),
+    ],
+)
+def test_two_classes_have_no_dlr_and_use_the_margin(classes, names):
+    target = cloud(classes=classes)
+    attempts = cascade_attempts(target, Cascade(), classes, gradients=True)
+    first = ["fgsm", "pgd, margin", "apgd, cross_entropy"]
+    assert [attempt.name for attempt in attempts] == first + names
+    assert run(target, Cascade(steps=5, queries=5), classes)[-1].fooled.any()
+
+
+def test_without_gradients_noise_and_square_alone_are_tried():
+    target = cloud()
+    found = run(target, Cascade(queries=50), gradients=False)
+    assert {tally.attack for entry in found for tally in entry.tallies} == {"noise", "square"}
+    assert target.model.passes.backward == 0
+    assert found[-1].fooled.any()
+    assert not found[-1].zero.any()
+
+
+def test_square_is_left_out_where_it_has_no_meaning():
+    for norm, shape, there in [("l1", (6,), False), ("l2", (6,), False), ("l2", (1, 4, 4), True)]:
+        attempts = cascade_attempts(cloud(shape=shape), Cascade(norm=norm), 4, gradients=True)
+        assert ("square" in [attempt.name for attempt in attempts]) is there
+
+
+def test_the_model_is_left_as_it_was():
+    target = cloud()
+    before = state_hash(target.model.module)
+    run(target, Cascade(steps=5, queries=5))
+    assert state_hash(target.model.module) == before
