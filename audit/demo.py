@@ -255,6 +255,12 @@ run = ["performance.*", "fairness.*", "interpretability.*", "robustness.*"]
 epsilon = [0.05, 0.1, 0.2]
 justification = "A tenth of a standard deviation is about 2,000 a year: less than incomes are misstated by."
 
+[checks.settings."robustness.worst_case"]
+epsilon = [0.1]
+rows = 200
+steps = 20
+queries = 100
+
 [policy]
 on_inconclusive = "fail"
 family_wise_level = 0.95
@@ -289,6 +295,22 @@ run = ["performance.*", "interpretability.*", "robustness.*"]
 
 [checks.settings."robustness.fgsm"]
 epsilon = [0.5, 1.0, 2.0]
+
+[checks.settings."robustness.worst_case"]
+epsilon = [0.5, 1.0]
+rows = 100
+steps = 20
+targets = 3
+queries = 100
+
+[checks.settings."robustness.certified"]
+rows = 100
+
+[checks.settings."robustness.smoothing"]
+rows = 30
+
+[checks.settings."robustness.distance"]
+rows = 100
 
 [checks.settings."robustness.pgd"]
 epsilon = [0.5, 1.0, 2.0]

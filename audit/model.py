@@ -6,8 +6,10 @@ check needs to know which kind it was. `log_odds` is the same quantity for every
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -129,13 +131,38 @@ class Model:
             [N, ...] gradient and [N, C] detached scores.
         """
         leaf = inputs.detach().clone().requires_grad_()
-        with torch.enable_grad():
+        with self.differentiable():
             scores = self.scores(leaf)
             values = objective(scores)
             weights = torch.ones_like(values) if weigh is None else weigh(scores.detach())
             (gradient,) = torch.autograd.grad(values, leaf, weights)
         self.passes.backward += len(inputs)
         return gradient, scores.detach()
+
+    @contextmanager
+    def differentiable(self) -> Iterator[None]:
+        """Inside, a backward pass may follow a forward pass in eval mode.
+
+        cuDNN refuses it for recurrent layers, so it is off for a network that has some. Train mode, which it
+        asks for, would switch dropout on and explain another network.
+        """
+        before = torch.backends.cudnn.enabled
+        torch.backends.cudnn.enabled = before and not self._recurrent
+        try:
+            with torch.enable_grad():
+                yield
+        finally:
+            torch.backends.cudnn.enabled = before
+
+    @cached_property
+    def _recurrent(self) -> bool:
+        """Whether a layer is recurrent, in any format that the network may have been read from."""
+        parts = list(self.module.modules())
+        layers = {getattr(part, "original_name", type(part).__name__).lower() for part in parts}
+        graphs = [part.graph for part in parts if isinstance(part, torch.fx.GraphModule)]
+        called = {str(node.target) for graph in graphs for node in graph.nodes}
+        operators = {name.split(".")[1] for name in called if name.startswith("aten.")}
+        return bool((layers | operators) & _RECURRENT) or any(isinstance(part, nn.RNNBase) for part in parts)
 
     def in_batches(
         self, work: Callable[[slice], tuple[Tensor, ...]], total: int, rows_each: int = 1, load: int = 1

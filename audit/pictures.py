@@ -363,7 +363,7 @@ def _columns(
 
 @dataclass(frozen=True, kw_only=True)
 class Swarm:
-    """Histograms on one scale, one a feature: (label, columns). `left_out` counts those beyond the twentieth."""
+    """Histograms on one scale: (feature, columns). `left_out` counts the features beyond the twentieth."""
 
     rows: tuple[tuple[str, tuple[Column, ...]], ...]
     scale: Scale

@@ -246,3 +246,36 @@ def test_a_path_that_leaves_the_run_folder_and_a_pickle_are_refused(tmp_path: Pa
     pickled = stored(run, images=np.array([{}], dtype=object))
     with pytest.raises(LoadError, match="cannot be read"):
         pictures.read_arrays(run, [pickled])
+
+
+def test_the_density_under_a_curve_counts_rows_per_width() -> None:
+    series = [{"name": "s", "x": [0, 1, 4], "y": [0, 1, 2]}]
+    density = {"edges": [0, 1, 2, 4], "counts": [6, 0, 6]}
+    curve = pictures.curve_of({"series": series, "density": density})
+    assert [(c.left, c.width, c.height, c.count) for c in curve.density] == [(0, 25, 100, 6), (50, 50, 50, 6)]
+    assert pictures.curve_of({"series": series}).density == ()
+    for wrong in ({"edges": [0, 1], "counts": [1, 2]}, {"edges": [1, 0], "counts": [3]}, {"edges": 3}):
+        with pytest.raises(LoadError, match="not drawn"):
+            pictures.curve_of({"series": series, "density": wrong})
+
+
+def test_a_swarm_stands_on_one_scale_with_its_highest_block_in_full() -> None:
+    data = {
+        "labels": ["a", "b"],
+        "edges": [-1.0, 0.0, 1.0, 2.0],
+        "counts": [[2, 8, 0], [0, 5, 5]],
+        "shades": [[None, 0.5, None], [None, 0.0, 1.0]],
+        "x_label": "log-odds",
+    }
+    swarm = pictures.swarm_of(data)
+    first, second = (columns for _, columns in swarm.rows)
+    assert [(c.height, c.shade) for c in first] == [(25, None), (100, 2)]
+    assert [(c.height, c.shade, c.count) for c in second] == [(100, 0, 5), (100, 4, 5)]
+    assert first[1].left == second[0].left == swarm.zero
+    assert swarm.shaded
+    assert not pictures.swarm_of({**data, "shades": []}).shaded
+    many = {**data, "labels": [str(i) for i in range(25)], "counts": [[1, 1, 1]] * 25, "shades": []}
+    assert pictures.swarm_of(many).left_out == 5
+    for wrong in ({"edges": [0, 0, 1, 2]}, {"counts": [[1, 2, 3]]}, {"counts": [[1], [1, 2, 3]]}):
+        with pytest.raises(LoadError, match="not drawn"):
+            pictures.swarm_of({**data, **wrong})

@@ -285,6 +285,13 @@ def hostile(text: str) -> Record:
             data={"x_label": text, "y_label": text, "series": [{"name": text, "x": [0, 1], "y": [0, 1]}]},
         ),
         Figure(
+            name="s",
+            title=text,
+            kind="swarm",
+            alt=text,
+            data={"x_label": text, "labels": [text], "edges": [0, 1], "counts": [[3]], "shades": [[0.5]]},
+        ),
+        Figure(
             name="h",
             title=text,
             kind="heatmaps",

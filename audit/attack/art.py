@@ -49,7 +49,15 @@ _BATCH_OF_ITS_OWN: Mapping[str, dict[str, int]] = {
     "SimBA": {"batch_size": 1},  # refuses any other
     "ZooAttack": {"batch_size": 1},  # mixes up the coordinates of several rows
 }
-_ONE_RANGE = frozenset({"SaliencyMapMethod", "ZooAttack"})
+_ONE_RANGE = frozenset({"BrendelBethgeAttack", "SaliencyMapMethod", "ZooAttack"})
+_REFUSALS = (
+    "has not yet been tested for binary classification",
+    "spatial dimensions",
+    "can only be applied to image data",
+    "Overflow error in",
+)
+"""What ART says where it is asked for something that it cannot do; any other error is a fault."""
+
 _DOUBLE_RANGE = frozenset({"AdversarialPatchNumpy"})
 _MASKED = frozenset(
     {
@@ -247,8 +255,11 @@ def _moved(made: Any, attack: ArtAttack, start: Floats, onehot: Floats, space: S
         found = made.generate(start.copy(), onehot, **extra)
         if isinstance(found, tuple):
             found = made.apply_patch(start.copy(), scale=made.scale_max)
-    except ImportError as error:
-        raise NotApplicable(f"{attack.name} of ART {installed()} cannot run: {_said(error)}.") from error
+    except (ImportError, ValueError) as error:
+        if isinstance(error, ImportError) or any(text in str(error) for text in _REFUSALS):
+            why = f"{attack.name} of ART {installed()} cannot be used here: {_said(error)}."
+            raise NotApplicable(why) from error
+        raise
     points: Floats = np.asarray(found, dtype=np.float32).reshape(start.shape)
     return points
 

@@ -8,10 +8,12 @@ loss in the place of DLR where there are fewer classes than DLR needs.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from audit.attack.apgd import Apgd, apgd
 from audit.attack.curve import Attempt, Target, pgd_attempts, random_offset
+from audit.attack.hopskipjump import Donors, HopSkipJump, donors, hopskipjump
 from audit.attack.loop import Found, Pgd, fgsm, guess
 from audit.attack.loss import Loss, loss_defined
 from audit.attack.norm import Ball, Norm
@@ -20,6 +22,7 @@ from audit.dataset import Ints
 
 _PGD_STEPS = 20
 _FIRST_APGD_START = 100
+_DONORS = 100
 _IMAGE_AXES = 4
 
 
@@ -51,8 +54,10 @@ def cascade_attempts(target: Target, cascade: Cascade, classes: int, *, gradient
         classes: outputs of the model.
         gradients: whether the model gives gradients; without, only what asks for answers is tried.
     """
-    tried = list(_by_gradient(target, cascade, classes)) if gradients else [_noise(target, cascade.norm)]
     norm, images = cascade.norm, target.inputs.ndim == _IMAGE_AXES
+    tried = list(_by_gradient(target, cascade, classes)) if gradients else [_noise(target, norm)]
+    if cascade.queries and norm != "l1" and not gradients:
+        tried.append(boundary_attempt(target, HopSkipJump(norm=norm, budget=cascade.queries)))
     if cascade.queries and norm != "l1" and (norm == "linf" or images):
         place = len(tried) - bool(gradients and cascade.targets)
         tried.insert(place, square_attempt(target, Square(norm=norm, queries=cascade.queries)))
@@ -100,6 +105,23 @@ def _single_step(target: Target) -> Callable[[Ints, Tensor, Ball], Found]:
         return fgsm(target.model, inside.centre, labels, [inside], "cross_entropy")[0]
 
     return run
+
+
+def boundary_attempt(target: Target, attack: HopSkipJump) -> Attempt:
+    """HopSkipJump, which asks for nothing but the class. A row falls where its nearest point is inside."""
+    started: list[Donors] = []
+
+    def once(positions: Ints, labels: Tensor, inside: Ball) -> Found:
+        model, rows = target.model, target.rows[positions]
+        if not started:
+            started.append(donors(model, model.tensor(target.inputs[:_DONORS])))
+        reach = target.space.reach(model)
+        near = hopskipjump(model, labels, inside.centre, reach, attack, rows, target.seed, started[0])
+        fooled = near.distance <= inside.epsilon
+        none = torch.zeros_like(fooled)
+        return Found(fooled, near.points, none, none, none)
+
+    return Attempt("hopskipjump", once, gradients=False)
 
 
 def _noise(target: Target, norm: Norm) -> Attempt:

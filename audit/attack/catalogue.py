@@ -123,8 +123,8 @@ def offered() -> Mapping[str, str]:
     spec = find_spec("art") if installed() else None
     if spec is None or spec.origin is None:
         return {}
-    source = Path(spec.origin).parent / "attacks" / "evasion" / "__init__.py"
-    imports = [node for node in ast.walk(ast.parse(source.read_text())) if isinstance(node, ast.ImportFrom)]
+    tree = _parsed(Path(spec.origin).parent / "attacks" / "evasion" / "__init__.py")
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     return {
         alias.name: node.module
         for node in imports
@@ -143,12 +143,15 @@ def arguments(attack: str) -> Arguments:
     spec = find_spec("art")
     if spec is None or spec.origin is None:
         raise KeyError(attack)
-    source = Path(spec.origin).parents[1].joinpath(*offered()[attack].split(".")).with_suffix(".py")
-    tree = ast.parse(source.read_text())
+    tree = _parsed(Path(spec.origin).parents[1].joinpath(*offered()[attack].split(".")).with_suffix(".py"))
     (made,) = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == attack]
     (begin,) = [n for n in made.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"]
     taken = [item.arg for item in begin.args.args][2:]
     return Arguments(tuple(taken), tuple(taken[: len(taken) - len(begin.args.defaults)]))
+
+
+def _parsed(source: Path) -> ast.Module:
+    return ast.parse(source.read_text(encoding="utf-8"))
 
 
 def unknown_attack(attack: str) -> str:

@@ -164,8 +164,9 @@ def _plant(
         points = _around(target, positions[part], streams[part], epsilon, norm)
         with torch.no_grad():
             felt = read(points.flatten(0, 1)).view(*points.shape[:2], -1)
-        weights, bias, best, clear = _fitted(torch.nan_to_num(felt).double())
-        return weights.float(), bias.float(), points[torch.arange(len(points)), best], clear
+        # Not every device computes in double precision.
+        weights, bias, best, clear = (of.to(points.device) for of in _fitted(felt.cpu()))
+        return weights, bias, points[torch.arange(len(points), device=points.device), best], clear
 
     again = np.arange(len(positions)) // int(target.correct.sum())
     streams = target.rows[positions] + again * len(target.inputs)
@@ -194,6 +195,7 @@ def _fitted(felt: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     others as -1. The ridge is strong: a read-out that bends itself around one point could be missed by any
     attack, and would say nothing of the one that is tested.
     """
+    felt = torch.nan_to_num(felt).double()
     mean = felt.mean(dim=1, keepdim=True)
     apart = felt - mean
     gram = apart @ apart.mT
@@ -210,7 +212,7 @@ def _fitted(felt: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     weights = (apart.mT @ dual[row, :, best][..., None]).squeeze(2) * scale[:, None]
     middle = (mine + others)[row, best] / 2 * scale
     bias = -(weights * mean.squeeze(1)).sum(dim=1) - middle
-    return weights, bias, best, clear
+    return weights.float(), bias.float(), best, clear
 
 
 class _Readout(nn.Module):

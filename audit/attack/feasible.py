@@ -40,6 +40,7 @@ _VALUES_AT_ONCE = 2**22
 _HALVINGS = 16
 _MOST_CHANGED = 32
 _GAIN = 1e-6
+_FIRM = 1e-5
 _SAME = 1e-6
 _FIRST_STEP = 1.0
 _LAST_STEP = 0.05
@@ -200,20 +201,22 @@ def _attacked(aim: Aim, rows: Tensor, labels: Tensor, epsilon: float) -> tuple[T
     return best, fooled
 
 
-def asked(model: Model, points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def asked(model: Model, points: Tensor, labels: Tensor, *, firmly: bool = False) -> tuple[Tensor, Tensor]:
     """[n] margin of the best wrong class over the true one, minus infinity where undefined; [n] fooled.
 
     Args:
         model: the network; it is asked in batches.
         points: [n, D] on its device.
         labels: [n] true classes.
+        firmly: count as fooled only what leads by more than rounding, so that it holds in another batch too.
     """
 
     def work(part: slice) -> tuple[Tensor, ...]:
         with torch.no_grad():
             scores = scores_of(model, points[part])
         lead = torch.nan_to_num(margin(scores, labels[part]), nan=-torch.inf)
-        return lead, wrong(scores, labels[part])
+        least = _FIRM * scores.abs().amax(dim=1) if firmly else -torch.inf
+        return lead, wrong(scores, labels[part]) & (lead > least)
 
     if not len(points):
         return labels.new_zeros(0, dtype=torch.float32), labels.new_zeros(0, dtype=torch.bool)
@@ -255,7 +258,8 @@ def beam(aim: Aim, rows: Tensor, labels: Tensor, epsilon: float) -> tuple[Tensor
         points = _kept(aim, found, lead, price, reached[active], rows[active])
         beams[active] = points
         top = lead.amax(dim=1)
-        going = ~down & (top > reached[active] + _GAIN)
+        more_to_try = chosen is not None and not aim.gradients
+        going = ~down & ((top > reached[active] + _GAIN) | more_to_try)
         reached[active] = torch.maximum(top, reached[active])
         active, points = active[going], points[going]
         if not len(active):
@@ -290,11 +294,14 @@ def _slope(aim: Aim, points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Te
     return gradient, lead, fooled
 
 
-def _spread(aim: Aim, found: Tensor, fine: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def _spread(
+    aim: Aim, found: Tensor, fine: Tensor, labels: Tensor, *, firmly: bool = False
+) -> tuple[Tensor, Tensor]:
     """[n, K] margins, minus infinity where a candidate is not possible, and [n, K] fooled."""
     lead = torch.full(fine.shape, -torch.inf, device=fine.device)
     fell = torch.zeros_like(fine)
-    lead[fine], fell[fine] = asked(aim.model, found[fine], labels[:, None].expand_as(fine)[fine])
+    wanted = labels[:, None].expand_as(fine)[fine]
+    lead[fine], fell[fine] = asked(aim.model, found[fine], wanted, firmly=firmly)
     return lead, fell
 
 
@@ -419,7 +426,7 @@ def _undone(aim: Aim, rows: Tensor, labels: Tensor, points: Tensor) -> Tensor:
         start, here = rows[active, None], points[active, None]
         back = torch.where(parts, start, here)
         fine = (back != here).any(dim=2) & keeps(aim.told, back)
-        _, fell = _spread(aim, back, fine, labels[active])
+        _, fell = _spread(aim, back, fine, labels[active], firmly=True)
         price = torch.where(fell, cost(aim.told, back, start), torch.inf).min(dim=1)
         undone = price.values.isfinite()
         active = active[undone]
@@ -441,7 +448,7 @@ def _shortened(aim: Aim, rows: Tensor, labels: Tensor, points: Tensor, columns: 
         middle = (low + high) / 2
         part = torch.where(columns, rows + (points - rows) * middle, points)
         part = whole(aim.told, part, rows)
-        fell = asked(aim.model, part, labels)[1] & keeps(aim.told, part)
+        fell = asked(aim.model, part, labels, firmly=True)[1] & keeps(aim.told, part)
         fell &= cost(aim.told, part, rows) <= cost(aim.told, points, rows)
         high = torch.where(fell[:, None], middle, high)
         low = torch.where(fell[:, None], low, middle)

@@ -21,7 +21,7 @@ def cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
 
     In single precision its gradient vanishes where the true class leads by about 100 or more.
     """
-    if scores.shape[1] == _BINARY + 99 * 1:
+    if scores.shape[1] == _BINARY:
         # The plain form rounds 1 - p to 0, and a single logit's gradient with it, from a lead of 17.
         return functional.softplus(margin(scores, labels))
     return functional.cross_entropy(scores, labels, reduction="none")

@@ -140,7 +140,7 @@ RULES = {
 """The rules, by name."""
 
 
-def look(name: str, rows: int, of: int, counted: str, *, mild: bool = False) -> Looked:
+def look(name: str, rows: int, of: int, counted: str) -> Looked:
     """Hold a count against its rule.
 
     Args:
@@ -148,13 +148,12 @@ def look(name: str, rows: int, of: int, counted: str, *, mild: bool = False) -> 
         rows: how many speak against the attack; may be below 0, where a weaker attack fooled fewer.
         of: how many there are.
         counted: the counts, for the reader.
-        mild: whether something else explains a failure (a random model), so that it is not serious.
     """
     rule = RULES[name]
     result: Result = "held"
     if rows > allowed(rule.failed, of):
         result = "failed"
-    if rule.serious is not None and not mild and rows > allowed(rule.serious, of):
+    if rule.serious is not None and rows > allowed(rule.serious, of):
         result = "serious"
     return Looked(name=name, result=result, counted=counted, rule=rule.text)
 

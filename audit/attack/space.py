@@ -125,6 +125,7 @@ def _bounds(model: Model, data: Dataset) -> tuple[Floats, Floats]:
     low, high = data.column_bounds()
     if model.input_range is None:
         return low, high
+    _refuse_columns(model.input_range, data)
     owner = {column: feature for feature in data.features for column in feature.columns}
     for column in range(len(low)):
         feature = owner.get(column)
@@ -133,6 +134,24 @@ def _bounds(model: Model, data: Dataset) -> tuple[Floats, Floats]:
         if feature is None or feature.high is None:
             high[column] = model.input_range[1]
     return low, high
+
+
+def _refuse_columns(stated: tuple[float, float], data: Dataset) -> None:
+    """A column without a range of its own must lie in the model's."""
+    flat = data.inputs.reshape(len(data), -1)
+    least, most = flat.min(axis=0), flat.max(axis=0)
+    low, high = stated
+    slack = _RANGE_TOLERANCE * (high - low)
+    owner = {column: feature for feature in data.features for column in feature.columns}
+    for column in np.flatnonzero((least < low - slack) | (most > high + slack)):
+        feature = owner.get(int(column))
+        if feature is None or (feature.low is None and feature.high is None):
+            name = f"column {column}" if feature is None else f"column '{feature.name}'"
+            raise NotEvaluable(
+                f"{name} ranges from {least[column]:g} to {most[column]:g} but [model] input_range says "
+                f"[{low:g}, {high:g}]; state the range of the data as given, or the column's own in "
+                "[data.features]."
+            )
 
 
 def _fixed(data: Dataset, constant: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.bool_], list[str]]:

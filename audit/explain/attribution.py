@@ -30,8 +30,8 @@ class Attribution:
             values need not add up.
         standard_error: [n, M] sampling error of the values; None where nothing was sampled.
         maps: [n, H, W] the same per pixel, adding up to the values; None for tabular rows.
-        elements: [n, C, T] the same per channel and step of series, adding up to the values; None where the
-            method does not tell steps apart, and for all else.
+        elements: [n, C, T] the same per channel and step of series (C is 1 where channels go together),
+            adding up to the values; None where the method does not tell steps apart, and for all else.
         extras: further arrays by name, [n, ...], e.g. `r2`.
         settings: every setting it was computed with, defaults filled in.
         passes: rows that the method sent forward and backward through the model.

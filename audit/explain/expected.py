@@ -69,7 +69,7 @@ def expected_gradients(
         position, other = _design(index[part], groups, each, len(background), seed, rows.device)
         total = for_sums(own.new_zeros(groups, *own.shape))
         at_once = max(1, model.passes.batch // len(own))
-        for numbers in torch.arange(groups * each, device=rows.device).split(at_once):
+        for numbers in torch.split(torch.arange(groups * each, device=rows.device), at_once):
             start = background[other[numbers]]
             way = own - start
             at = position[numbers].view(len(numbers), -1, *([1] * (own.ndim - 1)))

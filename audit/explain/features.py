@@ -1,4 +1,4 @@
-"""The user's features as parts of a model's input: columns, one-hot groups, parts of an image or of a series."""
+"""The user's features as parts of a model's input: columns, one-hot groups, parts of images or of series."""
 
 from dataclasses import dataclass
 
@@ -103,6 +103,13 @@ def sum_by_owner(values: Doubles, owner: Ints, count: int) -> Doubles:
     member = (owner.reshape(-1)[:, None] == np.arange(count)).astype(np.float64)
     sums: Doubles = values.reshape(len(values), -1) @ member
     return sums
+
+
+def membership(parts: Layout, shape: tuple[int, ...]) -> Floats:
+    """[elements, M] 1 where a flat element of an input row of this shape belongs to a feature."""
+    owner = np.broadcast_to(parts.owner, shape).reshape(-1)
+    member: Floats = (owner[:, None] == np.arange(len(parts.names))).astype(np.float32)
+    return member
 
 
 def spread_over_pixels(values: Doubles, segments: Ints) -> Floats:

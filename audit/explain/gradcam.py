@@ -5,6 +5,7 @@ the mean over its places of the gradient of the explained number.
 """
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -130,11 +131,8 @@ def _watched(
 ) -> Tensor:
     """What `run` gives, with the outputs of some layers handed to `keep`, which gives back what goes on."""
     parts = dict(model.module.named_modules())
-    hooks = []
-    try:
+    with ExitStack() as hooks:
         for name in layers:
-            hooks.append(parts[name].register_forward_hook(lambda _m, _i, out, name=name: keep(name, out)))
+            hook = parts[name].register_forward_hook(lambda _m, _i, found, name=name: keep(name, found))
+            hooks.callback(hook.remove)
         return run()
-    finally:
-        for hook in hooks:
-            hook.remove()

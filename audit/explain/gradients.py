@@ -59,7 +59,7 @@ def integrated_gradients(
     rule: Rule = "gauss_legendre",
     steps: int = 32,
     max_steps: int = 512,
-    bound: float = 0.05,
+    bound: float = 0.01,
 ) -> PathAttribution:
     """Integrate the gradient along the straight line from a baseline to each row.
 

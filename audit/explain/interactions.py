@@ -3,8 +3,8 @@
 The interaction of a pair at a row is what the partial dependence on both has beyond the sum of the two
 partial dependences, all centred: 0 everywhere for an answer that is a sum over features, for any rows and
 any background. Sources: Friedman and Popescu 2008 (H); Jansen 1999 (the total effect that picks which
-features are paired, so that a feature that acts in a pair alone is not overlooked); Inglis, Parnell and Hurley
-2022 (the unnormalised H, because the ratio is large where both features do next to nothing).
+features are paired, so that a feature that acts in a pair alone is not overlooked); Inglis, Parnell and
+Hurley 2022 (the unnormalised H, because the ratio is large where both features do next to nothing).
 """
 
 from dataclasses import dataclass

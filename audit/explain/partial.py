@@ -17,8 +17,8 @@ from audit.explain.attribution import Doubles
 from audit.explain.features import layout
 from audit.explain.quantity import Output, quantity
 from audit.model import Model
+from audit.stats import DEFAULT_LEVEL
 
-DEFAULT_LEVEL = 0.95
 _PAIR = 2
 
 
@@ -99,7 +99,7 @@ def explained_class(data: Dataset, outcome: str, classes: int) -> tuple[int, str
 
 
 def in_user_units(feature: Feature, values: Doubles) -> Doubles:
-    """Values of the model's input as the user writes them; unchanged where the encoder keeps no proportion."""
+    """Values of the model's input as the user writes them; unchanged where an encoder keeps no proportion."""
     return values if feature.unit is None else feature.zero + feature.unit * values
 
 

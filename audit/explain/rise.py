@@ -85,7 +85,7 @@ def masked_values(
         seen = masks.made(np.arange(part.start, part.stop))
         at_once = max(1, model.passes.batch // len(seen))
         found = []
-        for own, wanted in zip(rows.split(at_once), classes.split(at_once), strict=True):
+        for own, wanted in zip(torch.split(rows, at_once), torch.split(classes, at_once), strict=True):
             mixed = torch.lerp(fill, own, seen[:, None])
             each = wanted.repeat(len(seen))
             found.append(quantity(model.scores(mixed.flatten(0, 1)), each, output).view(len(seen), -1))
@@ -122,6 +122,6 @@ def importance(values: Tensor, masks: Masks, member: Tensor) -> Importance:
 def _blocks(masks: Masks, samples: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Numbers of masks and the masks around their mean, flat, in blocks that bound the memory."""
     at_once = max(1, _MASKS_AT_ONCE // int(np.prod(masks.shape)))
-    for numbers in torch.arange(samples, device=masks.device).split(at_once):
+    for numbers in torch.split(torch.arange(samples, device=masks.device), at_once):
         flat = masks.made(numbers.cpu().numpy()).flatten(1)
         yield numbers, flat.to(accurate(flat)) - masks.keep

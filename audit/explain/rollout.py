@@ -23,6 +23,21 @@ _CUBE = 3
 
 
 @dataclass(frozen=True)
+class Call:
+    """One call of an attention layer.
+
+    Attributes:
+        tokens: its output, [N, T, E], or [T, N, E] where the batch is not the first axis.
+        weights: [N, T, S] attention, averaged over heads.
+        batch_first: whether the batch is the first axis of `tokens`.
+    """
+
+    tokens: Tensor
+    weights: Tensor
+    batch_first: bool
+
+
+@dataclass(frozen=True)
 class Rollout:
     """Attention rolled out for n rows.
 
@@ -52,13 +67,13 @@ def attention_layers(model: Model) -> dict[str, nn.MultiheadAttention]:
 
 
 @contextmanager
-def captured(model: Model) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """A list that gets (output, weights [N, T, S]) of each attention call, in the order of the calls.
+def captured(model: Model) -> Iterator[list[Call]]:
+    """A list that gets each call of an attention layer, in their order.
 
     The fused fast path, which computes no weights, is off inside; hooks and that switch are as before
     afterwards.
     """
-    seen: list[tuple[Tensor, Tensor]] = []
+    seen: list[Call] = []
 
     def ask(_module: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
         # Positional: query, key, value, key_padding_mask, need_weights, ...
@@ -68,7 +83,7 @@ def captured(model: Model) -> Iterator[list[tuple[Tensor, Tensor]]]:
 
     def keep(module: nn.Module, _args: Any, output: Any) -> None:
         tokens, weights = output
-        seen.append((tokens if getattr(module, "batch_first", False) else tokens.transpose(0, 1), weights))
+        seen.append(Call(tokens, weights, bool(getattr(module, "batch_first", False))))
 
     handles: list[Any] = []
     fast = torch.backends.mha.get_fastpath_enabled()
@@ -105,10 +120,10 @@ def rollout(model: Model, rows: Tensor, classes: Tensor, read: Read = "auto") ->
         inputs = rows[part].clone()
         with captured(model) as seen, torch.set_grad_enabled(read == "auto"):
             scores = model.scores(inputs.requires_grad_(read == "auto"))
-        weights = [_square(item, len(inputs)) for _, item in seen]
+        weights = [_square(call.weights, len(inputs)) for call in seen]
         _same_length(weights)
         depth[:] = [len(weights)]
-        reading = _reading(model, scores, seen[-1][0], classes[part], read, weights[-1])
+        reading = _reading(model, scores, seen[-1], classes[part], read)
         return _shares(weights, reading), reading
 
     shares, reading = model.in_batches(work, len(rows))
@@ -154,14 +169,13 @@ def _same_length(weights: list[Tensor]) -> None:
         )
 
 
-def _reading(
-    model: Model, scores: Tensor, tokens: Tensor, classes: Tensor, read: Read, weights: Tensor
-) -> Tensor:
+def _reading(model: Model, scores: Tensor, last: Call, classes: Tensor, read: Read) -> Tensor:
     """[n, T] how much the answer reads each output position of the last attention layer."""
-    count, length = len(scores), weights.shape[-1]
+    count, length = len(scores), last.weights.shape[-1]
     if read == "auto":
-        (gradient,) = torch.autograd.grad(quantity(scores, classes, "log_odds").sum(), tokens)
+        (gradient,) = torch.autograd.grad(quantity(scores, classes, "log_odds").sum(), last.tokens)
         model.passes.backward += count
+        gradient = gradient if last.batch_first else gradient.transpose(0, 1)
         size = gradient.detach().double().norm(dim=-1)
         total = size.sum(dim=1, keepdim=True)
         return torch.where(total > 0, size / total.clamp_min(torch.finfo(size.dtype).tiny), 1 / length)

@@ -7,7 +7,6 @@ Sources: Smilkov, Thorat, Kim, Viegas and Wattenberg 2017 (SmoothGrad); Adebayo,
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +17,25 @@ from audit.explain.subdesigns import dealt, for_sums, group_count, group_sizes, 
 from audit.model import Model
 
 _MOST_SAMPLES = 2**20
+
+
+@dataclass(frozen=True)
+class Copies:
+    """How noisy copies are made, and what is explained at them.
+
+    Attributes:
+        spread: [1, ...] standard deviation of the noise of each element, broadcastable to a row.
+        scale: [1, ...] what slopes are multiplied by, broadcastable to a row.
+        samples: copies of a row.
+        seed: seed of the audit.
+        output: which number is explained.
+    """
+
+    spread: Tensor
+    scale: Tensor
+    samples: int
+    seed: int
+    output: Output = "log_odds"
 
 
 @dataclass(frozen=True)
@@ -42,14 +60,10 @@ def noisy_gradients(
     rows: Tensor,
     classes: Tensor,
     index: Ints,
-    *,
-    spread: Tensor,
+    copies: Copies,
     member: Tensor,
-    samples: int,
-    seed: int,
-    output: Output = "log_odds",
 ) -> NoisyGradients:
-    """Gradients of the explained number at `samples` noisy copies of each row.
+    """Gradients of the explained number at noisy copies of each row.
 
     Costs N * samples rows forward and backward. No more than a batch of copies is held at once.
 
@@ -58,22 +72,18 @@ def noisy_gradients(
         rows: [N, ...] raw rows.
         classes: [N] class explained.
         index: [N] indices of the rows in the data set.
-        spread: [1, ...] standard deviation of the noise of each element, broadcastable to a row.
+        copies: how the copies are made.
         member: [elements, M] 1 where an element belongs to a feature.
-        samples: noisy copies of a row.
-        seed: seed of the audit.
-        output: which number is explained.
     """
+    samples = copies.samples
     groups = group_count(samples)
 
     def work(part: slice) -> tuple[Tensor, ...]:
         first = for_sums(rows.new_zeros(groups, *rows[part].shape))
         second = first.clone()
         at_once = max(1, model.passes.batch // len(first[0]))
-        for numbers in torch.arange(samples, device=rows.device).split(at_once):
-            slopes = for_sums(
-                _slopes(model, rows[part], classes[part], index[part], numbers, spread, seed, output)
-            )
+        for numbers in torch.split(torch.arange(samples, device=rows.device), at_once):
+            slopes = for_sums(_slopes(model, rows[part], classes[part], index[part], numbers, copies))
             share = dealt(numbers, groups)
             first += torch.tensordot(share, slopes, dims=1)
             second += torch.tensordot(share, slopes.square_(), dims=1)
@@ -84,22 +94,15 @@ def noisy_gradients(
 
 
 def _slopes(
-    model: Model,
-    rows: Tensor,
-    classes: Tensor,
-    index: Ints,
-    numbers: Tensor,
-    spread: Tensor,
-    seed: int,
-    output: Output,
+    model: Model, rows: Tensor, classes: Tensor, index: Ints, numbers: Tensor, copies: Copies
 ) -> Tensor:
-    """[S, k, ...] gradients at the copies with these numbers of k rows."""
+    """[S, k, ...] scaled gradients at the copies with these numbers of k rows."""
     streams = numbers.cpu().numpy()[:, None] + index * _MOST_SAMPLES
-    draws = Draws(streams.reshape(-1).astype(np.int64), seed, "smoothgrad", rows.device)
+    draws = Draws(streams.reshape(-1), copies.seed, "smoothgrad", rows.device)
     noise = draws.normal(tuple(rows.shape[1:])).view(len(numbers), *rows.shape)
-    copies = torch.addcmul(rows, noise, spread).flatten(0, 1)
-    explained = partial(quantity, classes=classes.repeat(len(numbers)), output=output)
-    return model.input_gradient(copies, explained)[0].view_as(noise)
+    noisy = torch.addcmul(rows, noise, copies.spread).flatten(0, 1)
+    explained = partial(quantity, classes=classes.repeat(len(numbers)), output=copies.output)
+    return model.input_gradient(noisy, explained)[0].view_as(noise) * copies.scale
 
 
 def _moments(first: Tensor, second: Tensor, samples: int, member: Tensor) -> tuple[Tensor, ...]:

@@ -1,4 +1,4 @@
-"""Standard errors from sub-designs of the same passes: samples are dealt to groups, and the groups compared."""
+"""Standard errors from sub-designs of the same passes: samples are dealt to groups, which are compared."""
 
 import math
 

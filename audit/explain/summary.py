@@ -11,7 +11,7 @@ from audit.dataset import Dataset, Floats
 from audit.errors import NotEvaluable
 from audit.evidence import Evidence, Figure, Measure, Table
 from audit.explain.attribution import Attribution, Doubles
-from audit.explain.features import TINY, cell_names, grid_cells, sum_by_owner
+from audit.explain.features import TINY, cell_names, grid_cells, stretches, sum_by_owner
 from audit.stats import DEFAULT_LEVEL, mean, student_t
 
 AtLeastOne = Annotated[int, Field(ge=1)]
@@ -21,6 +21,8 @@ NAMED = 3
 GRID = 4
 FLOAT_NOISE = 1e-9
 _CHANNELS = (1, 3)
+_MOST_LINES = 8
+_MOST_POINTS = 200
 
 
 def require_explanation(item: Attribution, *, exact: bool = False) -> None:
@@ -44,6 +46,29 @@ def require_explanation(item: Attribution, *, exact: bool = False) -> None:
             f"no explanation: all attributions of all {int(usable.sum())} rows are zero, so the model's "
             "answer does not depend on its inputs there, or its gradients vanish."
         )
+
+
+def sampling_error(item: Attribution) -> Measure:
+    """`relative_standard_error`: the mean over rows of |standard errors| / |attributions|, both as lengths.
+
+    Undefined where too few samples were drawn to compare sub-designs, or all attributions are zero.
+    """
+    usable = item.usable()
+    size = np.linalg.norm(item.values[usable], axis=1)
+    spread = (
+        np.zeros(0) if item.standard_error is None else np.linalg.norm(item.standard_error[usable], axis=1)
+    )
+    known = (size > 0) & np.isfinite(spread)
+    reason = "" if known.any() else "too few were sampled to tell the sampling error"
+    relative = (spread[known] / size[known]).tolist()
+    return mean("relative_standard_error", relative, unit="share", better="lower", reason=reason)
+
+
+def resolution(data: Dataset, grid: int) -> list[str]:
+    """What a reader must know of the parts that series are cut into; nothing for all else."""
+    if data.modality != "series":
+        return []
+    return [f"Each channel of a series is cut into {grid} stretches of time, whose steps are added up."]
 
 
 def evidence(
@@ -77,7 +102,7 @@ def evidence(
     return Evidence(
         measures=[*measures, *_leading(names, values, order[:LEADING], unit)],
         tables=[_global_table(names, values, order, item), *tables],
-        figures=[bars, *([picture[0]] if picture else [])],
+        figures=[bars, *([picture[0]] if picture else []), *_over_time(item)],
         caveats=[*_rows_caveats(item), *caveats, *item.notes],
         arrays=picture[1] if picture else {},
     )
@@ -172,6 +197,32 @@ def _title(
     if image or len(level) > NAMED:
         names = f"{first} and {others} other{'s' if others > 1 else ''}"
     return f"{names} {finding}; these rows do not settle their order"
+
+
+def _over_time(item: Attribution) -> list[Figure]:
+    """Mean absolute attribution of each channel of series over time, with its interval over rows."""
+    if item.elements is None:
+        return []
+    sizes = np.abs(item.elements[item.usable()].astype(np.float64))
+    block = stretches(_MOST_POINTS, sizes.shape[2])
+    at = [float(np.flatnonzero(block == part).mean() + 1) for part in range(block.max() + 1)]
+    names = list(dict.fromkeys(name.rpartition(", ")[0] or "all channels" for name in item.features))
+    lines = []
+    for channel in np.argsort(-sizes.mean(axis=(0, 2)), kind="stable")[:_MOST_LINES].tolist():
+        inside = [_interval(sizes[:, channel, block == part].mean(axis=1)) for part in range(len(at))]
+        keys = zip(("y", "low", "high"), zip(*inside, strict=True), strict=True)
+        lines.append({"name": names[channel], "x": at, **{key: list(values) for key, values in keys}})
+    peaks = [(line["name"], at[int(np.argmax(line["y"]))]) for line in lines]
+    said = "; ".join(f"{name} is highest at step {step:g}" for name, step in peaks)
+    return [
+        Figure(
+            name="over_time",
+            title=f"Attribution over time, highest at step {peaks[0][1]:g} of {peaks[0][0]}",
+            kind="curve",
+            alt=f"Mean absolute attribution ({item.unit}) over time, a line a channel: {said}.",
+            data={"x_label": "step", "y_label": f"mean absolute attribution, {item.unit}", "series": lines},
+        )
+    ]
 
 
 def heatmaps(

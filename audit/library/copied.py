@@ -8,7 +8,7 @@ import copy
 import random
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -46,7 +46,8 @@ def copied(model: Model, what: str, instead: str = INSTEAD) -> Iterator[Model]:
             if "DefaultCPUAllocator" in str(error):
                 raise
             first = str(error).strip().split("\n", 1)[0][:200]
-            raise NotApplicable(f"{what} failed on this model ({type(error).__name__}: {first}); {instead}.") from error
+            why = f"{type(error).__name__}: {first}"
+            raise NotApplicable(f"{what} failed on this model ({why}); {instead}.") from error
 
 
 def _copy(module: nn.Module, what: str, instead: str) -> nn.Module:
@@ -54,7 +55,7 @@ def _copy(module: nn.Module, what: str, instead: str) -> nn.Module:
         found = copy.deepcopy(module)
     except Exception as error:
         raise NotApplicable(
-            f"{what} runs on a copy of the network, which cannot be copied ({type(error).__name__}); {instead}."
+            f"{what} needs a copy of the network, and it cannot be copied ({type(error).__name__}); {instead}."
         ) from error
     for part in found.modules():
         if getattr(part, "inplace", False) is True:
@@ -64,9 +65,10 @@ def _copy(module: nn.Module, what: str, instead: str) -> nn.Module:
     return found
 
 
-def _recurrent(model: Model) -> object:
+def _recurrent(model: Model) -> AbstractContextManager[None]:
     if model.device.type == "cuda" and any(isinstance(part, nn.RNNBase) for part in model.module.modules()):
-        return torch.backends.cudnn.flags(enabled=False)
+        off: AbstractContextManager[None] = torch.backends.cudnn.flags(enabled=False)
+        return off
     return nullcontext()
 
 

@@ -11,6 +11,7 @@ from audit.explain.attribution import Doubles
 from audit.explain.explained import Explained, elementwise, scores_of
 from audit.explain.features import layout
 from audit.explain.gradients import completeness_error
+from audit.explain.methods.kernel_shap import BACKGROUND
 from audit.explain.quantity import mean_by_class
 from audit.library.copied import copied
 from audit.library.pairs import Pairs
@@ -44,7 +45,8 @@ def deep_shap(
     Raises:
         NotApplicable: the network does something that DeepSHAP has no rule for.
     """
-    others = model.tensor(data.inputs[sample_rows(data, background or 1, seed + 1)])
+    background = background or BACKGROUND[data.modality]
+    others = model.tensor(data.inputs[sample_rows(data, background, seed + 1)])
     require_layers(model, NAME)
     base = mean_by_class(scores_of(model, others), explained.classes, explained.output).numpy()
     with copied(model, NAME) as own:
@@ -55,6 +57,7 @@ def deep_shap(
         **elementwise(values, layout(data, grid)),
         "base": base,
         "completeness": completeness_error(total, torch.from_numpy(explained.fx - base)),
+        "settings": {"background": background},
     }
 
 

@@ -56,7 +56,9 @@ def find_layer(model: Model, name: str, rows: Tensor, what: str) -> Layer:
     path = name or linear[-1]
     calls = trace(model.module, model.raw, rows).calls["" if path == "(the network)" else path]
     if calls != 1:
-        raise NotApplicable(f"{what} needs a layer that is called once, and '{path}' is called {calls} times.")
+        raise NotApplicable(
+            f"{what} needs a layer that is called once, and '{path}' is called {calls} times."
+        )
     return Layer(path, layers[path], before=not name)
 
 

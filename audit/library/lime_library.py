@@ -13,6 +13,7 @@ from audit.errors import NotApplicable
 from audit.explain.attribution import Doubles
 from audit.explain.explained import Explained, segmentwise
 from audit.explain.features import grid_cells, layout, spread_over_pixels, superpixels
+from audit.explain.methods.lime import SAMPLES
 from audit.explain.quantity import Output, quantity
 from audit.library.copied import undisturbed
 from audit.model import Model
@@ -53,11 +54,13 @@ def lime_library(
     Raises:
         NotApplicable: the package does not take this kind of input.
     """
-    samples = samples or 2
+    samples = samples or SAMPLES.get(data.modality, SAMPLES["tabular"])
     with undisturbed():
         if data.modality == "image":
-            return _images(model, data, seed, explained, samples, segments, grid, fill)
-        return _tables(model, data, seed, explained, samples, discretize=discretize)
+            fields = _images(model, data, seed, explained, samples, segments, grid, fill)
+        else:
+            fields = _tables(model, data, seed, explained, samples, discretize=discretize)
+    return {**fields, "settings": {"samples": samples}}
 
 
 def _tables(
@@ -161,7 +164,11 @@ def _images(
     names = layout(data, grid).names
     if segments == "slic":
         names = tuple(f"segment {index + 1}" for index in range(int(cells.max()) + 1))
-    fields = {"values": _weights(lines), "features": names, "maps": spread_over_pixels(_weights(lines), cells)}
+    fields = {
+        "values": _weights(lines),
+        "features": names,
+        "maps": spread_over_pixels(_weights(lines), cells),
+    }
     return _fields(lines, fields, ("Perturbed by the lime package.",))
 
 

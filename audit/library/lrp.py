@@ -1,5 +1,6 @@
 """Layer-wise relevance propagation as captum computes it (epsilon rule in every layer)."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -51,10 +52,12 @@ def lrp(model: Model, data: Dataset, seed: int, explained: Explained, *, grid: i
     require_layers(model, NAME)
     if model.output not in {"logits", "single_logit"}:
         raise NotApplicable(
-            f"{NAME} distributes a logit, and this model puts out {model.output.replace('_', ' ')}; {INSTEAD}."
+            f"{NAME} distributes a logit, and this model puts out "
+            f"{model.output.replace('_', ' ')}; {INSTEAD}."
         )
     with copied(model, NAME) as own:
-        require_valid(own, "lrp", explained.inputs[:2])
+        plain = replace(own, mean=(), std=())
+        require_valid(plain, "lrp", _normalised(model, explained.inputs[:2]))
         values, logits = _values(own, explained)
     return {
         **elementwise(values.double().numpy(), layout(data, grid)),

@@ -51,4 +51,5 @@ class Pairs(nn.Module):
         line = (other + places[:, None, None] * (own - other)).requires_grad_()
         numbers = self._number(line.flatten(0, 1), classes.repeat(POINTS))
         (slope,) = torch.autograd.grad(numbers.sum(), line)
-        return torch.tensordot(weights, slope, dims=1)
+        mean: Tensor = torch.tensordot(weights, slope, dims=1)
+        return mean

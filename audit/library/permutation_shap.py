@@ -14,6 +14,7 @@ from audit.explain.attribution import Doubles
 from audit.explain.explained import Explained, segmentwise
 from audit.explain.features import layout
 from audit.explain.gradients import completeness_error
+from audit.explain.methods.kernel_shap import BACKGROUND
 from audit.explain.quantity import Output, mean_by_class, quantity
 from audit.library.copied import undisturbed
 from audit.model import Model
@@ -68,7 +69,8 @@ def permutation_shap(
         grid: an image is cut into `grid` x `grid` cells.
     """
     parts = layout(data, grid)
-    others = data.inputs[sample_rows(data, background or 1, seed + 1)]
+    background = background or BACKGROUND[data.modality]
+    others = data.inputs[sample_rows(data, background, seed + 1)]
     masker = FeatureMasker(others, parts.owner, len(parts.names))
     with undisturbed():
         values, spread = _values(model, masker, data.inputs[explained.index], explained, permutations, seed)
@@ -79,6 +81,7 @@ def permutation_shap(
         "base": base,
         "completeness": completeness_error(torch.from_numpy(values), torch.from_numpy(explained.fx - base)),
         "standard_error": spread / math.sqrt(draws - 1),
+        "settings": {"background": background},
         "notes": (f"{permutations} random orders of {len(parts.names)} features, forward and backward.",),
     }
 
@@ -86,7 +89,7 @@ def permutation_shap(
 def _values(
     model: Model, masker: FeatureMasker, rows: Floats, explained: Explained, permutations: int, seed: int
 ) -> tuple[Doubles, Doubles]:
-    """[n, M] values and [n, M] standard deviations of single orders; one row at a time, as the library does."""
+    """[n, M] values and [n, M] standard deviations of single orders; row by row, as the library does."""
     import shap
 
     values, spread = np.zeros((2, len(rows), masker.features))

@@ -51,7 +51,7 @@ def trace(module: nn.Module, run: Callable[[Tensor], Any], rows: Tensor) -> Trac
         run: calls the network, with whatever stands before it.
         rows: [N, ...] the input.
     """
-    watch = _Watch(rows)  # type: ignore[no-untyped-call]
+    watch = _Watch(rows)
     with _watched(module, watch), torch.no_grad(), watch:
         run(rows)
     return Trace(tuple(watch.steps), watch.calls)

@@ -102,7 +102,9 @@ def require_valid(model: Model, method: str, rows: Tensor) -> None:
     if faults:
         more = f" and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
         found = "; ".join(faults[:_SHOWN])
-        raise NotApplicable(f"{demands.name} is not valid for this model: {found}{more}. {_capital(INSTEAD)}.")
+        raise NotApplicable(
+            f"{demands.name} is not valid for this model: {found}{more}. {_capital(INSTEAD)}."
+        )
 
 
 def faults_of(module: nn.Module, demands: Demands, seen: Trace) -> Iterator[str]:

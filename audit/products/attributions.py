@@ -13,11 +13,23 @@ from audit.dataset import Dataset, sample_rows
 from audit.errors import ConfigError, NotApplicable, NotEvaluable, nearest
 from audit.explain.attribution import Attribution
 from audit.explain.explained import Explained
+from audit.explain.methods.expected_gradients import expected_gradients
+from audit.explain.methods.gradcam import gradcam
+from audit.explain.methods.input_x_gradient import input_x_gradient
 from audit.explain.methods.integrated_gradients import integrated_gradients
 from audit.explain.methods.kernel_shap import kernel_shap
 from audit.explain.methods.lime import lime
+from audit.explain.methods.occlusion import occlusion
+from audit.explain.methods.rise import rise
 from audit.explain.methods.saliency import saliency
+from audit.explain.methods.smoothgrad import smoothgrad, vargrad
 from audit.explain.quantity import Output, quantity
+from audit.library.deep_lift import deep_lift
+from audit.library.deep_shap import deep_shap
+from audit.library.layer_conductance import layer_conductance
+from audit.library.lime_library import lime_library
+from audit.library.lrp import lrp
+from audit.library.permutation_shap import permutation_shap
 from audit.model import Model
 
 Target = Literal["predicted", "favourable"]
@@ -25,9 +37,22 @@ Method = Callable[..., dict[str, Any]]
 ROWS = {"tabular": 256, "image": 16, "series": 64}
 METHODS: dict[str, Method] = {
     "saliency": saliency,
+    "input_x_gradient": input_x_gradient,
     "integrated_gradients": integrated_gradients,
+    "smoothgrad": smoothgrad,
+    "vargrad": vargrad,
+    "expected_gradients": expected_gradients,
+    "occlusion": occlusion,
+    "rise": rise,
+    "gradcam": gradcam,
     "kernel_shap": kernel_shap,
     "lime": lime,
+    "deep_lift": deep_lift,
+    "lrp": lrp,
+    "layer_conductance": layer_conductance,
+    "deep_shap": deep_shap,
+    "permutation_shap": permutation_shap,
+    "lime_library": lime_library,
 }
 _OF_ALL = {"rows": None, "output": "log_odds", "target": "predicted"}
 

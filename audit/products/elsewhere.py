@@ -1,4 +1,4 @@
-"""An explanation asked for again: of other points, by another seed, of other weights; the rest is the same."""
+"""An explanation asked for again: of other points, by another seed, of other weights; all else the same."""
 
 from dataclasses import replace
 from typing import Any

@@ -97,10 +97,15 @@ def answers(scores: Floats | Doubles, labels: Ints, rows: Ints) -> Answers:
     )
 
 
-def log_odds(scores: Doubles) -> Doubles:
-    """[n] log p / (1 - p) of the most probable class from [n, C] finite scores."""
-    top = scores.argmax(axis=1)
+def log_odds(scores: Doubles, chosen: Ints | None = None) -> Doubles:
+    """[n] log p / (1 - p) of a class of each row from [n, C] finite scores.
+
+    Args:
+        scores: [n, C].
+        chosen: [n] the class; the most probable one where None.
+    """
+    place, classes = np.arange(len(scores)), scores.argmax(axis=1) if chosen is None else chosen
     others = scores.copy()
-    others[np.arange(len(scores)), top] = -np.inf
-    found: Doubles = scores.max(axis=1) - np.logaddexp.reduce(others, axis=1)
+    others[place, classes] = -np.inf
+    found: Doubles = scores[place, classes] - np.logaddexp.reduce(others, axis=1)
     return found

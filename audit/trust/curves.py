@@ -22,6 +22,7 @@ from audit.dataset import Ints
 from audit.explain.attribution import Doubles
 from audit.explain.quantity import Output, quantity
 from audit.model import Model
+from audit.trust.similarity import without_negligible
 
 Bools = npt.NDArray[np.bool_]
 _FLOAT_NOISE = 1e-5
@@ -69,6 +70,21 @@ class Masked:
 
 
 @dataclass(frozen=True)
+class Answers:
+    """What the model answered along L rankings under one fill.
+
+    Attributes:
+        shares: [K] share of the features that are gone (deletion) or shown (insertion), 0 to 1.
+        deletion: [L, n, K] the number.
+        insertion: [L, n, K] the same.
+    """
+
+    shares: Doubles
+    deletion: Doubles
+    insertion: Doubles
+
+
+@dataclass(frozen=True)
 class Curves:
     """Deletion and insertion curves of L rankings under one fill, as shares of each row's range.
 
@@ -86,8 +102,8 @@ class Curves:
 
     def areas(self) -> tuple[Doubles, Doubles]:
         """[L, n], [L, n] area under the deletion and the insertion curves, by the trapezoid rule."""
-        down: Doubles = np.trapezoid(self.deletion, self.shares, axis=2)
-        up: Doubles = np.trapezoid(self.insertion, self.shares, axis=2)
+        width = np.diff(self.shares)
+        down, up = (((c[:, :, 1:] + c[:, :, :-1]) / 2) @ width for c in (self.deletion, self.insertion))
         return down, up
 
 
@@ -124,19 +140,18 @@ def random_orders(rows: int, features: int, count: int, seed: int) -> Ints:
 
 
 def order_of(values: Doubles) -> Ints:
-    """[n, M] features from the largest signed value down; equal values in the order of the features."""
-    found: Ints = np.argsort(-values, axis=1, kind="stable").astype(np.int64)
+    """[n, M] features from the largest value down; equal and negligible ones in the order of the features."""
+    found: Ints = np.argsort(-without_negligible(values), axis=1, kind="stable").astype(np.int64)
     return found
 
 
-def curves(masked: Masked, orders: Ints, steps: int, controls: Sequence[int]) -> Curves:
-    """Both curves of every ranking; the two ends are common to all and computed once.
+def answers(masked: Masked, orders: Ints, steps: int) -> Answers:
+    """The model's answers along every ranking; the two ends are common to all and asked for once.
 
     Args:
         masked: the rows and the fill.
         orders: [L, n, M] rankings, the most important feature first.
         steps: parts that a curve is cut into.
-        controls: rankings that set the range of a row, so that no method judges itself by its own range.
     """
     features = orders.shape[2]
     at = points(features, steps)
@@ -151,15 +166,32 @@ def curves(masked: Masked, orders: Ints, steps: int, controls: Sequence[int]) ->
     first, last = (np.broadcast_to(end, (len(orders), rows, 1)) for end in (full, empty))
     deletion = np.concatenate([first, middle[0], last], axis=2)
     insertion = np.concatenate([last, middle[1], first], axis=2)
+    return Answers(at / features, deletion, insertion)
+
+
+def curves(found: Answers, controls: Sequence[int], *, by_size: bool) -> Curves:
+    """The answers as shares of the range of each row.
+
+    Args:
+        found: the answers.
+        controls: rankings that set the range of a row, so that no method judges itself by its own range.
+        by_size: follow how close the answer is to that of the whole row, for rankings that say which features
+            matter and not which way; else the answer itself.
+    """
+    deletion, insertion = found.deletion, found.insertion
+    if by_size:
+        whole = deletion[:, :, :1]
+        deletion, insertion = -np.abs(deletion - whole), -np.abs(insertion - whole)
     low, size, usable = _range(deletion[list(controls)], insertion[list(controls)])
-    scaled = ((curve - low[:, None]) / size[:, None] for curve in (deletion, insertion))
-    usable &= np.isfinite(values).all(axis=1)
-    return Curves(at / features, *scaled, usable)
+    for curve in (deletion, insertion):
+        usable &= np.isfinite(curve).all(axis=(0, 2))
+    down, up = ((curve - low[:, None]) / size[:, None] for curve in (deletion, insertion))
+    return Curves(found.shares, down, up, usable)
 
 
-def gains(found: Curves, index: int, random: Sequence[int]) -> Gains:
-    """The gain of ranking `index` over the rankings in `random` and their reverses, for usable rows."""
-    down, up = (area[:, found.usable] for area in found.areas())
+def gains(found: Curves, index: int, random: Sequence[int], usable: Bools) -> Gains:
+    """The gain of ranking `index` over the rankings in `random` and their reverses, for `usable` rows [n]."""
+    down, up = (area[:, usable] for area in found.areas())
     centre = (down[list(random)].mean(axis=0) + up[list(random)].mean(axis=0)) / 2
     half = (up[list(random)] - down[list(random)]) / 2
     chance = np.concatenate([half, -half])

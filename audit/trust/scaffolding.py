@@ -119,9 +119,7 @@ def nearest_donors(flat: Floats, index: Ints, owner: Ints, count: int, seed: int
     return found
 
 
-def perturbed(
-    data: Dataset, own: Floats, owner: Ints, kind: Perturbation, draws: int, seed: int
-) -> Floats:
+def perturbed(data: Dataset, own: Floats, owner: Ints, kind: Perturbation, draws: int, seed: int) -> Floats:
     """[n, draws, D] rows as LIME makes them (noise on every feature) or SHAP (features of another row).
 
     Args:
@@ -137,12 +135,14 @@ def perturbed(
     if kind == "lime":
         noise = draw_noise(data, torch.from_numpy(owner), features, count, seed)
         offset = noise.offset.numpy().reshape(len(own), draws, -1)
-        return (own[:, None] * noise.keep.numpy() + offset).astype(np.float32)
+        noisy: Floats = (own[:, None] * noise.keep.numpy() + offset).astype(np.float32)
+        return noisy
     random = np.random.default_rng(seed)
     flat = data.inputs.reshape(len(data), -1)
     others = flat[random.integers(len(data), size=(len(own), draws))]
     stay = (random.random((len(own), draws, features)) < 1 / 2)[:, :, owner]
-    return np.where(stay, own[:, None], others).astype(np.float32)
+    mixed: Floats = np.where(stay, own[:, None], others).astype(np.float32)
+    return mixed
 
 
 def off_manifold(flat: Floats, rows: Floats, seed: int, pool: int = 1000) -> tuple[int, int]:
@@ -180,7 +180,8 @@ def _reaction(asked: Asked, places: Floats, donors: Ints, features: int) -> Doub
             after = before.copy()
             after[:, :, columns] = flat[donor][:, None, columns]
             total[:, feature] += np.abs(_numbers(asked, after) - start).mean(axis=1)
-    return total / donors.shape[2]
+    average: Doubles = total / donors.shape[2]
+    return average
 
 
 def _numbers(asked: Asked, rows: Floats) -> Doubles:

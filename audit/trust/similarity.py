@@ -9,17 +9,22 @@ from scipy.stats import rankdata
 
 Doubles = npt.NDArray[np.float64]
 _TINY = 1e-12
-_NOISE = 1e-9
+NEGLIGIBLE = 0.01
 
 
-def without_noise(values: Doubles) -> Doubles:
-    """[n, M] the values, 0 where one is a billionth of its row's largest or less: rounding has no rank."""
+def without_negligible(values: Doubles) -> Doubles:
+    """[n, M] the values, 0 where one is at most 1 % of its row's largest.
+
+    What carries next to nothing has no rank: in a model of one feature the order of all others is rounding
+    and sampling noise, and a rank correlation would weigh it like the rest.
+    """
     size = np.abs(values)
-    return np.where(size > _NOISE * size.max(axis=1, keepdims=True, initial=0), values, 0.0)
+    found: Doubles = np.where(size > NEGLIGIBLE * size.max(axis=1, keepdims=True, initial=0), values, 0.0)
+    return found
 
 
 def rank_correlation(one: Doubles, other: Doubles) -> Doubles:
-    """[n] Spearman correlation of the values of each row, ties at their mean rank.
+    """[n] Spearman correlation of the values of each row; ties share their mean rank.
 
     NaN where a row has fewer than two features, is not finite, or all its values are equal on one side:
     then there is no ranking.
@@ -30,17 +35,18 @@ def rank_correlation(one: Doubles, other: Doubles) -> Doubles:
     """
     if one.shape[1] < 2:  # noqa: PLR2004 - one feature has no ranking
         return np.full(len(one), np.nan)
-    first, second = (_centred_ranks(without_noise(values)) for values in (one, other))
+    first, second = (_centred_ranks(without_negligible(values)) for values in (one, other))
     size = np.sqrt((first**2).sum(axis=1) * (second**2).sum(axis=1))
     known = (size > _TINY) & np.isfinite(one).all(axis=1) & np.isfinite(other).all(axis=1)
     product = (first * second).sum(axis=1)
-    return np.where(known, product / np.where(known, size, 1.0), np.nan)
+    found: Doubles = np.where(known, product / np.where(known, size, 1.0), np.nan)
+    return found
 
 
 def top_overlap(one: Doubles, other: Doubles, k: int) -> Doubles:
     """[n] Jaccard overlap of the k features of largest magnitude in each row, in [0, 1].
 
-    A feature whose value is 0 leads nothing. NaN where a side has no leading feature or is not finite. With
+    A feature with at most 1 % of the largest value leads nothing. NaN where a side has no leading feature or is not finite. With
     k at or above the number of features there would be nothing to choose, so k is at most half of them.
 
     Args:
@@ -54,16 +60,18 @@ def top_overlap(one: Doubles, other: Doubles, k: int) -> Doubles:
     either = (first | second).sum(axis=1)
     known = first.any(axis=1) & second.any(axis=1)
     known &= np.isfinite(one).all(axis=1) & np.isfinite(other).all(axis=1)
-    return np.where(known, both / np.maximum(either, 1), np.nan)
+    overlap: Doubles = np.where(known, both / np.maximum(either, 1), np.nan)
+    return overlap
 
 
 def _centred_ranks(values: Doubles) -> Doubles:
     ranks: Doubles = np.asarray(rankdata(np.nan_to_num(values), axis=1), dtype=np.float64)
-    return ranks - ranks.mean(axis=1, keepdims=True)
+    centred: Doubles = ranks - ranks.mean(axis=1, keepdims=True)
+    return centred
 
 
 def _leading(values: Doubles, k: int) -> npt.NDArray[np.bool_]:
-    size = np.abs(without_noise(np.nan_to_num(values)))
+    size = np.abs(without_negligible(np.nan_to_num(values)))
     position = np.argsort(np.argsort(-size, axis=1, kind="stable"), axis=1, kind="stable")
     leads: npt.NDArray[np.bool_] = (position < k) & (size > 0)
     return leads

@@ -22,7 +22,7 @@ from audit.attack.catalogue import (
 )
 from audit.attack.curve import Target
 from audit.attack.space import Space
-from audit.errors import CheckError, ConfigError, NotApplicable
+from audit.errors import ConfigError, NotApplicable
 from audit.model import Model, Passes, state_hash
 
 SHAPES = {"image": (1, 8, 8), "tabular": (6,), "series": (2, 12)}
@@ -51,16 +51,20 @@ SPECIAL = {
 }  # fmt: skip
 
 
-def build(kind, fixed=False, scaled=False, output="logits"):
-    """A small net that tells three patterns apart, with a frozen layer, and 12 rows to attack."""
+def build(kind, fixed=False, scaled=False, output="logits", classes=3):
+    """A small net that tells patterns apart, with a frozen layer, and 12 rows to attack."""
     shape, draw = SHAPES[kind], np.random.default_rng(0)
-    labels = draw.integers(0, 3, 200)
-    inputs = draw.random((3, *shape))[labels] * 0.5 + draw.random((200, *shape)) * 0.5
+    labels = draw.integers(0, classes, 200)
+    inputs = draw.random((classes, *shape))[labels] * 0.5 + draw.random((200, *shape)) * 0.5
     inputs = np.clip(inputs, 0, 1).astype(np.float32)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = nn.Sequential(
-            nn.Flatten(), nn.Linear(int(np.prod(shape)), 16), nn.BatchNorm1d(16), nn.Tanh(), nn.Linear(16, 3)
+            nn.Flatten(),
+            nn.Linear(int(np.prod(shape)), 16),
+            nn.BatchNorm1d(16),
+            nn.Tanh(),
+            nn.Linear(16, classes),
         )
         optimiser = torch.optim.Adam(net.parameters(), 0.01)
         for _ in range(40):
@@ -162,6 +166,25 @@ def test_every_attack_that_art_offers_ends_measured_or_with_a_reason(name, kind)
 @pytest.mark.parametrize("name", ["GeoDA", "AutoAttack", "AdversarialPatchPyTorch", "DPatch", "LaserAttack"])
 def test_what_is_broken_or_made_for_others_is_not_applicable(image, name):
     assert ends_well(image, name, "image") is None
+
+
+def test_what_art_refuses_while_it_runs_is_not_applicable():
+    target = build("image", classes=2)
+    with pytest.raises(NotApplicable, match="not yet been tested for binary classification"):
+        run(target, "SignOPTAttack")
+
+
+def test_attacks_that_know_one_range_only_are_not_run_where_columns_have_several():
+    with pytest.raises(NotApplicable, match="these columns have several"):
+        run(build("tabular", scaled=True), "SaliencyMapMethod", "tabular")
+    run(build("tabular"), "SaliencyMapMethod", "tabular")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["image", "tabular"])
+@pytest.mark.parametrize("name", sorted(set(offered()) - {"BrendelBethgeAttack", "PixelAttack"}))
+def test_two_classes_are_no_trap(name, kind):
+    ends_well(build(kind, classes=2, scaled=kind == "tabular"), name, kind)
 
 
 def test_attacks_for_images_are_not_run_on_rows_of_numbers():
@@ -345,8 +368,6 @@ def test_nothing_is_printed_or_logged(image, capfd, caplog):
 def test_arguments_that_art_refuses_are_told_in_one_sentence(image):
     with pytest.raises(ConfigError, match="ART refuses the arguments of DeepFool: "):
         run(image, "DeepFool", max_iter=-1)
-    with pytest.raises(CheckError, match="serves no model"):
-        raise NotApplicable("serves no model")
 
 
 def test_a_model_without_gradients_gets_the_attacks_that_need_none(image):

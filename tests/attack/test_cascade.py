@@ -102,12 +102,24 @@ def test_two_classes_have_no_dlr_and_use_the_margin(classes, names):
     assert run(target, Cascade(steps=5, queries=5), classes)[-1].fooled.any()
 
 
-def test_without_gradients_noise_and_square_alone_are_tried():
-    target = cloud()
-    found = run(target, Cascade(queries=50), gradients=False)
-    assert {tally.attack for entry in found for tally in entry.tallies} == {"noise", "square"}
-    assert target.model.passes.backward == 0
-    assert found[-1].fooled.any()
+def test_without_gradients_only_what_asks_for_answers_is_tried():
+    """Two inputs, class 1 where they sum above 1: noise finds half of the rows beside the line."""
+    net = nn.Linear(2, 2)
+    with torch.no_grad():
+        net.weight.copy_(torch.tensor([[0.0, 0.0], [1.0, 1.0]]))
+        net.bias.copy_(torch.tensor([0.0, -1.0]))
+    model = Model(module=net.eval(), device=torch.device("cpu"))
+    inputs = np.random.default_rng(0).uniform(0.3, 0.7, (80, 2)).astype(np.float32)
+    labels = (inputs.sum(1) > 1).astype(np.int64)
+    one = np.ones(2, np.float32)
+    space = Space(scale="input", unit=one, low=one * 0, high=one, epsilons=())
+    target = Target(model, inputs, labels, np.arange(80), np.ones(80, bool), space, 0)
+    found = run(target, Cascade(queries=300), classes=2, gradients=False)
+    assert [tally.attack for tally in found[1].tallies] == ["noise", "hopskipjump", "square"]
+    assert found[1].tallies[0].fooled > 0
+    assert found[1].tallies[1].fooled > 0
+    assert found[1].fooled.sum() >= 0.9 * (np.abs(inputs.sum(1) - 1) < 0.2).sum()
+    assert model.passes.backward == 0
     assert not found[-1].zero.any()
 
 

@@ -113,3 +113,15 @@ def test_many_names_are_cut_short():
     columns = [[0, 1]] * 16
     found = space(model(), table(features, columns))
     assert any("and 3 more." in sentence for sentence in found.caveats)
+
+
+def test_a_column_outside_the_stated_range_is_named():
+    features = (
+        Feature(name="age", columns=(0,), low=0.0, high=99.0),
+        Feature(name="debt", columns=(1,)),
+    )
+    columns = [[20, 40], [0.5, 1.5]]
+    with pytest.raises(NotEvaluable, match=r"column 'debt' ranges from 0.5 to 1.5 but .* says \[0, 1\]"):
+        space(model(input_range=(0.0, 1.0)), table(features, columns))
+    inside = [[20, 40], [0.5, 0.9]]
+    assert space(model(input_range=(0.0, 1.0)), table(features, inside)).high[0] == 99.0

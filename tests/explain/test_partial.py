@@ -147,7 +147,7 @@ def test_units_and_classes_are_the_users():
     assert in_user_units(age, np.array([-1.0, 0.5])).tolist() == [30, 45]
     assert in_user_units(Feature(name="x", unit=None), np.array([3.0])).tolist() == [3]
     data = Dataset(
-        inputs=np.zeros((2, 3), np.float32), modality="tabular", classes=("no", "yes"), labels=np.zeros(2, int)
+        inputs=np.zeros((2, 3), np.float32), modality="tabular", classes=("no", "yes")
     )
     assert [item.name for item in features_of(data)] == ["column 1", "column 2", "column 3"]
     assert explained_class(data, "", 2) == (1, "yes")

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from audit.attack.hopskipjump import HopSkipJump
 from audit.attack.loop import Pgd
 from audit.dataset import Dataset
 from audit.errors import NotApplicable
@@ -76,5 +77,28 @@ def test_examples_can_be_used_again():
 
 
 def test_a_model_without_gradients_says_why():
+    blind = made(capabilities=frozenset({"logits"}), ruled_out=("It puts out labels.",))
     with pytest.raises(NotApplicable, match=r"gradients of the model: It puts out labels\."):
-        made(capabilities=frozenset({"logits"}), ruled_out=("It puts out labels.",))
+        blind.pgd([0.1], Pgd())
+
+
+def test_attacks_that_ask_for_classes_alone_need_no_gradient():
+    """Within 9 standard deviations every class is there to be found."""
+    blind = made(capabilities=frozenset({"logits"}))
+    jump = HopSkipJump(norm="linf", iterations=3, evaluations=30)
+    for result in (blind.hopskipjump([0.0, 9.0], jump), blind.transfer([0.0, 9.0], Pgd(loss="margin"))):
+        assert not result.at_epsilon(0.0).fooled.any()
+        assert result.at_epsilon(9.0).fooled[result.correct].all()
+        assert result.forward_rows > 0
+        assert result.backward_rows == 0
+        rows, examples = result.adversarial(9.0)
+        assert len(rows) == result.attacked
+        answers = blind.model.predict(examples).argmax(dim=1).numpy()
+        assert (answers != blind.data.labels[rows]).all()
+
+
+def test_what_is_attacked_can_be_looked_at_by_others():
+    shared = made()
+    aim = shared.target(3)
+    assert np.array_equal(aim.rows, shared.rows(3))
+    assert np.array_equal(aim.correct, shared.predictions.correct[aim.rows])

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from audit.check import check
 from audit.evidence import Evidence, Table
-from audit.explain.summary import AtLeastOne, evidence, require_explanation
+from audit.explain.summary import AtLeastOne, evidence, require_explanation, resolution
 from audit.stats import mean, proportion
 
 if TYPE_CHECKING:
@@ -21,7 +21,12 @@ if TYPE_CHECKING:
     from audit.products.attributions import Attributions
 
 
-@check("interpretability.integrated_gradients", needs={"logits", "gradients"}, modality={"tabular", "image"})
+@check(
+    "interpretability.integrated_gradients",
+    version="2",
+    needs={"logits", "gradients"},
+    modality={"tabular", "image", "series"},
+)
 def integrated_gradients(
     model: Model,
     data: Dataset,
@@ -34,7 +39,8 @@ def integrated_gradients(
     rule: Literal["gauss_legendre", "midpoint"] = "gauss_legendre",
     steps: AtLeastOne = 32,
     max_steps: AtLeastOne = 512,
-    bound: Annotated[float, Field(gt=0)] = 0.05,
+    bound: Annotated[float, Field(gt=0)] = 0.01,
+    grid: AtLeastOne = 4,
     examples: Annotated[int, Field(ge=0, le=16)] = 4,
 ) -> Evidence:
     """Integrated gradients: what each input contributed, compared with a baseline.
@@ -49,8 +55,9 @@ def integrated_gradients(
     the baseline is named with the result. Contributions that add up exactly can still be no better than
     random for other questions.
 
-    Settings: `rows` explained (256, or 16 images), `output` and `target` that are explained, `baseline`
-    (`mean`, `zero`, `lowest`), `rule` of integration, `steps`, `max_steps`, `bound`, `examples` shown.
+    Settings: `rows` explained (256, 16 images or 64 series), `output` and `target` that are explained,
+    `baseline` (`mean`, `zero`, `lowest`), `rule` of integration, `steps`, `max_steps`, `bound`, `grid`
+    stretches of time of a series, `examples` shown.
 
     Sundararajan, Taly, Yan: Axiomatic Attribution for Deep Networks, 2017.
     """
@@ -64,6 +71,7 @@ def integrated_gradients(
         steps=steps,
         max_steps=max_steps,
         bound=bound,
+        grid=grid,
     )
     require_explanation(found, exact=True)
     usable = found.usable()
@@ -78,14 +86,18 @@ def integrated_gradients(
             proportion("completeness_met_share", met, len(error), better="higher"),
         ],
         finding="moved the decision most",
-        caveats=_caveats(where, data.modality == "image", len(error) - met, len(error), bound, max_steps),
+        caveats=[
+            *_caveats(where, data.modality == "image", error, bound, max_steps),
+            *resolution(data, grid),
+        ],
         tables=[_steps_table(found, usable, error)],
         examples=examples,
         value_range=model.input_range,
     )
 
 
-def _caveats(where: str, image: bool, missed: int, rows: int, bound: float, most: int) -> list[str]:
+def _caveats(where: str, image: bool, error: npt.NDArray[np.float64], bound: float, most: int) -> list[str]:
+    missed = int((error > bound).sum())
     names = {
         "mean": "the mean colour of the images" if image else "the mean row of the data",
         "zero": "an input of zeros",
@@ -94,8 +106,9 @@ def _caveats(where: str, image: bool, missed: int, rows: int, bound: float, most
     found = [f"Contributions are relative to one baseline, {names[where]}; another baseline gives others."]
     if missed:
         found.append(
-            f"Completeness was not met for {missed} of {rows} rows: their contributions miss the difference "
-            f"to the baseline by more than {bound:g} of it even with {most} steps."
+            f"Completeness was not met for {missed} of {len(error)} rows: their contributions miss the "
+            f"difference to the baseline by more than {bound:g} of it, and by up to {error.max():.3g} of it, "
+            f"even with {most} steps."
         )
     return found
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from audit.check import check
 from audit.evidence import Evidence
-from audit.explain.summary import AtLeastOne, evidence, require_explanation
+from audit.explain.summary import AtLeastOne, evidence, require_explanation, resolution
 from audit.stats import proportion
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ LOCAL_SLOPE = (
 )
 
 
-@check("interpretability.saliency", needs={"logits", "gradients"}, modality={"tabular", "image"})
+@check("interpretability.saliency", needs={"logits", "gradients"}, modality={"tabular", "image", "series"})
 def saliency(
     model: Model,
     data: Dataset,
@@ -33,6 +33,7 @@ def saliency(
     output: Literal["log_odds", "probability"] = "log_odds",
     target: Literal["predicted", "favourable"] = "predicted",
     per: Literal["deviation", "unit"] = "deviation",
+    grid: AtLeastOne = 4,
     examples: Annotated[int, Field(ge=0, le=16)] = 4,
 ) -> Evidence:
     """Saliency: to which inputs is the decision most sensitive.
@@ -40,18 +41,19 @@ def saliency(
     For each row this takes the slope of the model's answer (the log-odds of the predicted class) in each
     input, without its sign. A steep slope means that a small change of that input changes the answer much.
     For tables the slope is per standard deviation of the column, so that age and income can be compared, and
-    the columns of one category are added up. For images the colours of a pixel are added up.
+    the columns of one category are added up. For images the colours of a pixel are added up; for series the
+    steps of a stretch of time, channel by channel.
 
     It answers which inputs the decision reacts to close by. It does not say how much an input contributed:
     where the answer is saturated, an input that mattered much can have no slope. `zero_gradient_share` is
     the share of rows without any slope, for which saliency says nothing.
 
-    Settings: `rows` explained (256, or 16 images), `output` and `target` that are explained, `per` standard
-    `deviation` or raw `unit`, `examples` shown.
+    Settings: `rows` explained (256, 16 images or 64 series), `output` and `target` that are explained, `per`
+    standard `deviation` or raw `unit`, `grid` stretches of time of a series, `examples` shown.
 
     Simonyan, Vedaldi, Zisserman: Deep Inside Convolutional Networks, 2014.
     """
-    found = attributions.of("saliency", rows=rows, output=output, target=target, per=per)
+    found = attributions.of("saliency", rows=rows, output=output, target=target, per=per, grid=grid)
     require_explanation(found, exact=True)
     values = found.values[found.usable()]
     silent = int((np.abs(values).max(axis=1) == 0).sum())
@@ -60,7 +62,7 @@ def saliency(
         data,
         [proportion("zero_gradient_share", silent, len(values), better="lower")],
         finding="would move the decision most if changed a little",
-        caveats=[LOCAL_SLOPE],
+        caveats=[LOCAL_SLOPE, *resolution(data, grid)],
         examples=examples,
         value_range=model.input_range,
     )

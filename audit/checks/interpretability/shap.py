@@ -9,7 +9,7 @@ from pydantic import Field
 
 from audit.check import check
 from audit.evidence import Evidence, Measure
-from audit.explain.summary import AtLeastOne, evidence, require_explanation
+from audit.explain.summary import AtLeastOne, evidence, require_explanation, resolution, sampling_error
 from audit.stats import mean
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from audit.products.attributions import Attributions
 
 
-@check("interpretability.shap", needs={"logits"}, modality={"tabular", "image"})
+@check("interpretability.shap", needs={"logits"}, modality={"tabular", "image", "series"})
 def shap(
     model: Model,
     data: Dataset,
@@ -40,15 +40,16 @@ def shap(
     Shapley value). The shares add up to the difference between the answer for this row and the background's
     mean answer; `additivity_error` says how exactly. Where not all groups can be tried they are sampled, and
     `relative_standard_error` is the sampling error as a share of the attributions; it is 0 where all were
-    tried. The columns of one category count as one feature; an image is cut into cells.
+    tried. The columns of one category count as one feature; an image is cut into cells,
+    a series into stretches of time.
 
     It answers what each feature contributed compared with the background. Replaced features can make rows
     that do not occur in reality, on which the model was never trained, and a model can be built to behave
     well only there. Features that go together share their credit in a way that says nothing about causes.
 
-    Settings: `rows` explained (256, or 16 images), `output` and `target` that are explained, `samples` groups
-    tried (512, or 256 for images), `background` rows (20, or 4 images), `grid` cells on a side, `examples`
-    shown.
+    Settings: `rows` explained (256, 16 images or 64 series), `output` and `target` that are explained,
+    `samples` groups tried (512, or 256 for images), `background` rows (20, or 4 images), `grid` cells on a
+    side or stretches of time, `examples` shown.
 
     Lundberg, Lee: A Unified Approach to Interpreting Model Predictions, 2017. Covert, Lee: Improving
     KernelSHAP, 2021.
@@ -68,7 +69,10 @@ def shap(
         data,
         _measures(found),
         finding="moved the decision most",
-        caveats=_caveats(int(found.settings["background"]), grid, data.modality == "image"),
+        caveats=[
+            *_caveats(int(found.settings["background"]), grid, data.modality == "image"),
+            *resolution(data, grid),
+        ],
         examples=examples,
         value_range=model.input_range,
     )
@@ -77,16 +81,7 @@ def shap(
 def _measures(item: Attribution) -> list[Measure]:
     usable = item.usable()
     error = np.zeros(0) if item.completeness is None else item.completeness[usable]
-    found = [mean("additivity_error", error.tolist(), unit="share", better="lower")]
-    size = np.linalg.norm(item.values[usable], axis=1)
-    spread = (
-        np.zeros(0) if item.standard_error is None else np.linalg.norm(item.standard_error[usable], axis=1)
-    )
-    known = (size > 0) & np.isfinite(spread)
-    reason = "" if known.any() else "too few groups were sampled to tell the sampling error"
-    relative = (spread[known] / size[known]).tolist()
-    fields = {"unit": "share", "better": "lower", "reason": reason}
-    return [*found, mean("relative_standard_error", relative, **fields)]
+    return [mean("additivity_error", error.tolist(), unit="share", better="lower"), sampling_error(item)]
 
 
 def _caveats(background: int, grid: int, image: bool) -> list[str]:

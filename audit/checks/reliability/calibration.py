@@ -213,11 +213,13 @@ def _table(conditions: Sequence[Condition], bins: int) -> Table:
 
 def _figure(conditions: Sequence[Condition], bins: int) -> Figure:
     title = "; ".join(_said(one) for one in conditions if len(one.answers))
-    diagonal = [0.0, 1.0]
+    sizes = "; ".join(f"{one.label}: n = {len(one.answers)}" for one in conditions)
+    least = min(item.settings["confidence"] for _, line in _lines(conditions, bins) for item in line)
+    diagonal = [least, 1.0]
     perfect = {"name": "calibrated", "x": diagonal, "y": diagonal, "low": diagonal, "high": diagonal}
     series = [
         {
-            "name": f"{one.name} (n = {len(one.answers)})",
+            "name": one.label,
             "x": [item.settings["confidence"] for item in line],
             "y": [item.value for item in line],
             "low": [item.low for item in line],
@@ -229,7 +231,7 @@ def _figure(conditions: Sequence[Condition], bins: int) -> Figure:
         name="reliability diagram",
         title=title,
         kind="curve",
-        alt=f"Accuracy over confidence, by bin. {title}. Points below the diagonal promise too much.",
+        alt=f"Accuracy over confidence, by bin ({sizes}). {title}. Below the diagonal it promises too much.",
         data={"x_label": "confidence", "y_label": "accuracy", "series": [*series, perfect]},
     )
 

@@ -106,7 +106,7 @@ def selective(
     return Evidence(
         measures=measures,
         tables=(_table(data, ranked, shares),),
-        figures=(_figure(data, ranked, floor),),
+        figures=tuple(_figures(data, ranked, floor)),
         caveats=list(_caveats(predictions, ranked)),
     )
 
@@ -116,7 +116,9 @@ def _ranked(predictions: Predictions) -> _Ranked:
     if not finite.any():
         raise NotEvaluable(f"none of the {len(finite)} rows has scores that are finite numbers")
     rank = np.full(len(finite), -np.inf)
-    rank[finite] = log_odds(np.asarray(predictions.scores, dtype=np.float64)[finite])
+    scores = np.asarray(predictions.scores, dtype=np.float64)
+    # where the data state decisions, one need not be for the most probable class
+    rank[finite] = log_odds(scores[finite], np.asarray(predictions.predicted)[finite])
     return _Ranked(rank, np.asarray(predictions.correct))
 
 
@@ -189,29 +191,45 @@ def _steps(inside: _Ranked) -> Iterator[tuple[float, Measure]]:
         yield n / len(kept), proportion("risk", n - int(inside.right[kept].sum()), n)
 
 
-def _figure(data: Dataset, ranked: _Ranked, floor: int) -> Figure:
-    series = []
-    for who, members in groups(data, np.arange(len(data))):
-        if who and members.sum() < floor:
-            continue
-        points = list(_steps(_Ranked(ranked.rank[members], ranked.right[members])))
+def _figures(data: Dataset, ranked: _Ranked, floor: int) -> Iterator[Figure]:
+    """All rows; then, for each sensitive feature, its groups of enough rows beside them."""
+    whole = ("all rows", np.ones(len(data), dtype=np.bool_))
+    yield _figure("risk and coverage", ranked, [whole])
+    for name, feature in data.sensitive.items():
+        parts = [(group, feature.codes == code) for code, group in enumerate(feature.groups)]
+        large = [(group, members) for group, members in parts if members.sum() >= floor]
+        if large:
+            yield _figure(f"risk and coverage by {name}", ranked, [whole, *large])
+
+
+def _figure(name: str, ranked: _Ranked, parts: Sequence[tuple[str, Flags]]) -> Figure:
+    series, told = [], []
+    for who, members in parts:
+        inside = _Ranked(ranked.rank[members], ranked.right[members])
+        points = list(_steps(inside))
         line = {
-            "name": f"{', '.join(who.values()) or 'all rows'} (n = {int(members.sum())})",
+            "name": who,
             "x": [x for x, _ in points],
             "y": [m.value for _, m in points],
             "low": [m.low for _, m in points],
             "high": [m.high for _, m in points],
         }
         series.append(line)
-    full, half = 1 - ranked.right.mean(), 1 - ranked.right[ranked.kept(0.5)].mean()
-    title = f"The risk is {full:.3f} on all rows and {half:.3f} on the more confident half"
+        told.append(_told(who, inside))
+    title = f"Errors, on every row and on the more confident half: {'; '.join(told)}"
+    sizes = "; ".join(f"{who}: n = {int(members.sum())}" for who, members in parts)
     return Figure(
-        name="risk and coverage",
+        name=name,
         title=title,
         kind="curve",
-        alt=f"{title}. Share of errors among the rows kept, over the share of rows kept.",
+        alt=f"{title}. Share of errors among the rows kept, over the share of rows kept ({sizes}).",
         data={"x_label": "share of rows kept", "y_label": "share of errors among them", "series": series},
     )
+
+
+def _told(who: str, inside: _Ranked) -> str:
+    full, half = 1 - inside.right.mean(), 1 - inside.right[inside.kept(0.5)].mean()
+    return f"{who} {full:.3f} and {half:.3f}"
 
 
 def _table(data: Dataset, ranked: _Ranked, shares: Sequence[float]) -> Table:

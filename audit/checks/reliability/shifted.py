@@ -45,6 +45,11 @@ class Condition:
             return "as they are"
         return f"{self.settings['corruption']}, severity {self.settings['severity']}"
 
+    @property
+    def label(self) -> str:
+        """As short as a line of a figure has room for."""
+        return f"severity {self.settings['severity']}" if self.settings else "as they are"
+
 
 def spoiler(model: Model, data: Dataset, seed: int, corruption: str) -> tuple[str, Spoil]:
     """The name of a corruption that fits the data, and what applies it to raw inputs.

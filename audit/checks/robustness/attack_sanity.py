@@ -86,8 +86,8 @@ def attack_sanity(
     the attack is at fault.
 
     Last comes a positive control. The model's read-out is replaced by one that is known to be wrong at a
-    chosen point inside epsilon, for each of 64 samples, and the attack has to find it. The audited model
-    itself is not changed.
+    chosen point inside epsilon, for each of 64 samples, and the attack, with three restarts, has to find it.
+    The audited model itself is not changed.
 
     The verdict is `trust`, `caution` or `do not rely` (measure `attack_trust`: 2, 1 or 0), by the rules in
     the table: a serious failure means do not rely, any other failure caution. With `do not rely` no limit on
@@ -284,7 +284,7 @@ def _gradients(trial: _Trial, *, random: bool) -> Iterator[Looked]:
         f"{agree.unseen} of {n} rows with a zero gradient though the answer changes, {agree.apart} with "
         "another slope",
     )
-    planted = control(trial.target, trial.epsilon, trial.attack)
+    planted = control(trial.target, trial.epsilon, replace(trial.attack, restarts=RESTARTS))
     trial.control = planted
     yield sanity.control(planted.found, planted.planted, planted.asked, planted.by_chance)
 
@@ -311,7 +311,8 @@ def _itself(trial: _Trial) -> Iterator[Looked]:
     if _WHOLE not in trial.results:
         yield untested(sanity.FULL_RANGE, _FIXED)
         return
-    stood = n - int(trial.results[_WHOLE].at[0].fooled.sum())
+    whole = trial.results[_WHOLE].at[0]
+    stood = n - int(whole.fooled.sum()) - sanity.rejected([whole], outside=False)
     yield look(sanity.FULL_RANGE, stood, n, f"{stood} of {n} rows withstood epsilon {trial.whole:.4g}")
 
 

@@ -47,7 +47,7 @@ class _Rows:
         return int((self.certified[epsilon] & self.fooled[epsilon]).sum())
 
 
-@check("robustness.certified", needs={"logits", "gradients", "modules"})
+@check("robustness.certified", needs={"logits", "gradients"})
 def certified(
     model: Model,
     data: Dataset,
@@ -57,7 +57,7 @@ def certified(
     bounds: Literal["auto", "ibp", "crown_ibp", "crown"] = "auto",
     steps: Annotated[int, Field(ge=1)] = 20,
     step_size: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None,
-    rows: Rows | None = 1000,
+    rows: Rows | None = 250,
     scale: Scale = "auto",
     justification: str = "",
 ) -> Evidence:

@@ -36,7 +36,7 @@ def distance(
     norm: Norm = "l2",
     steps: Annotated[int, Field(ge=1)] = 100,
     quantile: Annotated[float, Field(gt=0, lt=1)] = 0.5,
-    rows: Rows | None = 1000,
+    rows: Rows | None = 250,
     scale: Scale = "auto",
 ) -> Evidence:
     """Distance to the nearest adversarial example.

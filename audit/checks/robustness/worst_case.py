@@ -39,7 +39,7 @@ def worst_case(
     restarts: Annotated[int, Field(ge=1)] = 1,
     targets: Annotated[int, Field(ge=0)] = 9,
     queries: Annotated[int, Field(ge=0)] = 1000,
-    rows: Rows | None = 1000,
+    rows: Rows | None = 250,
     scale: Scale = "auto",
     justification: str = "",
 ) -> Evidence:
@@ -56,14 +56,14 @@ def worst_case(
     It answers: how often can a determined attacker who knows the model change its decision by a change no
     larger than epsilon? It is the number to set a limit on. It is still an upper bound on robustness, which
     only a proof could turn into a guarantee (see robustness.certified). For a model without gradients
-    random noise and Square alone are tried, which is far weaker. The table says which attack broke how many
-    rows and what each cost.
+    only what asks for answers is tried (random noise, HopSkipJump, Square), which is weaker. The table says
+    which attack broke how many rows and what each cost.
 
     Settings: `epsilon` (radii; raw input units for images, standard deviations of a column for tabular data),
     `norm` (linf, l2 or l1), `steps` (of each APGD), `restarts` (random starts of each APGD), `targets`
-    (likeliest wrong classes aimed at; 0 for none), `queries` (of Square; 0 for none), `rows` (how many rows,
-    drawn by the audit's seed; none for all), `scale` (what epsilon counts), `justification` (why these
-    radii). Source: Croce and Hein, 2020, arXiv:2003.01690 (AutoAttack).
+    (likeliest wrong classes aimed at; 0 for none), `queries` (of Square and HopSkipJump for a row; 0 for
+    none), `rows` (how many rows, drawn by the audit's seed; none for all), `scale` (what epsilon counts),
+    `justification` (why these radii). Source: Croce and Hein, 2020, arXiv:2003.01690 (AutoAttack).
     """
     from audit.attack.cascade import Cascade
 

@@ -23,7 +23,7 @@ def integrated_gradients(
     rule: Rule = "gauss_legendre",
     steps: int = 32,
     max_steps: int = 512,
-    bound: float = 0.05,
+    bound: float = 0.01,
     grid: int = 4,
 ) -> dict[str, Any]:
     """Integrated gradients from one baseline; `extras["steps"]` is what each row needed.

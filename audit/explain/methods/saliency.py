@@ -27,7 +27,8 @@ def saliency(
         data: what it is explained on.
         seed: not used.
         explained: the rows.
-        per: slope for a standard deviation of each table column or channel, or for one raw unit. Images: one unit.
+        per: slope for a standard deviation of each table column or channel of series, or for one raw
+            unit. Images: one unit.
         grid: cells that pixels are added up in.
     """
     del seed

@@ -123,7 +123,9 @@ def test_accidents_make_the_model_overconfident():
     assert heavy.low > 0.05
     assert light.value < heavy.value
     assert only(evidence, "overconfidence").n == 3000
-    assert len(evidence.figures[0].data["series"]) == 4
+    lines = evidence.figures[0].data["series"]
+    assert [line["name"] for line in lines] == ["as they are", "severity 1", "severity 5", "calibrated"]
+    assert lines[0]["x"] == sorted(lines[0]["x"])
 
 
 def test_every_number_can_be_derived_again():

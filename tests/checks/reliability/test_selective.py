@@ -7,7 +7,9 @@ import pytest
 
 from audit.checks.reliability.selective import selective
 from audit.dataset import Dataset, Sensitive
-from audit.errors import NotEvaluable
+from audit.errors import NotApplicable, NotEvaluable
+from audit.load import no_model
+from audit.products.predictions import predictions
 from audit.record import plain
 from audit.stats import METHODS
 
@@ -26,7 +28,8 @@ def made(rows=2000, seed=0, blind_group=False):
         classes=("no", "yes"), sensitive={"g": Sensitive(name="g", groups=("A", "B"), codes=code)},
     )  # fmt: skip
     scores = np.stack([np.zeros(rows), rank], axis=1)
-    return data, rank, right, SimpleNamespace(scores=scores, correct=right, finite=np.ones(rows, bool))
+    everyone = {"predicted": np.ones(rows, np.int64), "finite": np.ones(rows, bool)}
+    return data, rank, right, SimpleNamespace(scores=scores, correct=right, **everyone)
 
 
 def run(data, predictions, **settings):
@@ -84,8 +87,10 @@ def test_every_number_can_be_derived_again():
     for item in evidence.measures:
         if item.value is not None:
             assert METHODS[item.method](plain(item.statistics), 0.95) == (item.value, item.low, item.high)
-    assert evidence.figures[0].title.startswith("The risk is 0.")
-    assert [line["name"].split()[0] for line in evidence.figures[0].data["series"]] == ["all", "A", "B"]
+    right, kept = predictions.correct, np.argsort(-predictions.scores[:, 1])[:250]
+    said = f"all rows {1 - right.mean():.3f} and {1 - right[kept].mean():.3f}"
+    assert evidence.figures[0].title.endswith(said)
+    assert [line["name"] for line in evidence.figures[1].data["series"]] == ["all rows", "A", "B"]
 
 
 def test_rows_without_a_score_are_wrong_and_last():
@@ -101,6 +106,27 @@ def test_rows_without_a_score_are_wrong_and_last():
     predictions.finite[:] = False
     with pytest.raises(NotEvaluable):
         run(data, predictions)
+
+
+def test_the_confidence_is_that_of_the_decision_where_the_data_state_it():
+    data, _, _, _ = made(400)
+    scores = np.linspace(0.01, 0.99, 400)
+    stated = Dataset(**{**vars(data), "decisions": (scores > 0.3).astype(np.int64), "scores": scores,
+                        "favourable": 1})  # fmt: skip
+    kept = only(
+        run(stated, predictions(no_model("decision", stated), stated)), "selective_accuracy", coverage=0.9
+    )
+    least = np.argsort(np.where(scores > 0.3, scores, 1 - scores))[:40]
+    assert kept.n == 360
+    right = stated.decisions == stated.labels
+    assert kept.statistics["x"] == int(right.sum() - right[least].sum())
+
+
+def test_decisions_without_scores_cannot_be_ranked():
+    data, _, _, _ = made(100)
+    stated = Dataset(**{**vars(data), "decisions": np.ones(100, np.int64)})
+    with pytest.raises(NotApplicable, match="no scores"):
+        run(stated, predictions(no_model("decision", stated), stated))
 
 
 def test_keeping_all_rows_leaves_nothing_to_compare_with():

@@ -1,0 +1,244 @@
+"""Trust card: may the explanations of this model be believed?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from audit.check import check
+from audit.errors import NotApplicable, NotEvaluable
+from audit.evidence import Doubt, Evidence, Measure
+from audit.explain.summary import AtLeastOne, require_explanation
+from audit.stats import measure
+from audit.trust.rule import GRADES, LEAST_STABLE, Card, card, no_explanation
+from audit.trust.shown import agreement_table, card_table, conclusions, curve_figures
+
+if TYPE_CHECKING:
+    from audit.dataset import Dataset
+    from audit.model import Model
+    from audit.products.attributions import Attributions
+    from audit.trust.study import Subject
+    from audit.trust.tried import Shared, Tried
+
+METHODS = ("saliency", "integrated_gradients", "kernel_shap", "lime")
+GRADIENT_METHODS = frozenset({"saliency", "integrated_gradients"})
+CHECKS = {"kernel_shap": "interpretability.shap"}
+ROWS = {"image": 8}
+DRAWS = {"image": 4}
+Pairs = Sequence[tuple[str, str, Measure, Measure]]
+
+
+@check("interpretability.trust", needs={"logits"}, modality={"tabular", "image"})
+def trust(
+    model: Model,
+    data: Dataset,
+    seed: int,
+    attributions: Attributions,
+    *,
+    methods: list[str] | None = None,
+    rows: AtLeastOne | None = None,
+    output: Literal["log_odds", "probability"] = "log_odds",
+    target: Literal["predicted", "favourable"] = "predicted",
+    rankings: Annotated[int, Field(ge=20, le=1000)] = 20,
+    steps: Annotated[int, Field(ge=2, le=64)] = 8,
+    background: AtLeastOne = 8,
+    seeds: AtLeastOne = 1,
+    draws: Annotated[int, Field(ge=2, le=64)] | None = None,
+    top: AtLeastOne = 3,
+    epsilon: Annotated[float, Field(gt=0)] | None = None,
+) -> Evidence:
+    """Trust card: may the explanations of this model be believed?
+
+    An explanation is a claim about the model, and this check puts the claim to the test, method by method,
+    on a few rows. The conclusion is supported, weak, not supported, or no explanation where the model's
+    answer does not depend on its inputs; the rule is printed with it.
+
+    Faithfulness: features are taken away from a row, or put back, in the order that the explanation gives
+    them. The answer should fall and rise faster than with random orders of the same row, and faster than
+    with an order that looks at the data and never asks the model. What is taken away must be filled, and the
+    fill can decide the result, so this is done with two. `deletion_gain`, `insertion_gain` and
+    `control_gain` are shares of the range of the answer in a row; 0 is no better than random, or than the
+    control. `indistinguishable_share` counts rows in which more than 5 % of the random orders do as well.
+
+    Random weights: an explanation of what the model learned must change when the weights are random
+    (`randomised_rank_correlation`). The model gets its weights back, which its hash proves. Stability:
+    another seed should give the same ranking (`seed_rank_correlation`, `seed_top_overlap`); what another
+    baseline gives is told. Agreement between the methods is told: it is not truth, and where methods
+    disagree there is no single ranking. Fragility: at a point within `epsilon` that the model answers the
+    same, found by one step along the gradient, the explanation should be the same
+    (`nearby_rank_correlation`); a stronger search could find more. Made-up rows: some methods ask the model
+    about rows that do not occur, and a model can be built to answer harmlessly there. `on_manifold_lead` and
+    `off_manifold_lead` are both above 0 where the same changes of a row move the answer most through one
+    feature on rows of the data and through another on made-up rows; tables only. `faithfulness_difference`
+    says whether explanations are less faithful for one group than for all others.
+
+    It does not say that an explanation is true or complete, and what holds for these rows may not hold for
+    others. Numbers of a method that is not supported cannot pass a limit.
+
+    Settings: `methods` to judge (those that fit), `rows` explained (32, or 8 images), `output` and `target`
+    that are explained, random `rankings`, `steps` of a curve, `background` rows of the second fill of a
+    table, other `seeds`, `draws` of random weights (8, or 4 for images), `top` features that count as
+    leading, `epsilon` of the point nearby (the smallest that attacks use).
+
+    Adebayo et al.: Sanity Checks for Saliency Maps, 2018. Petsiuk et al.: RISE, 2018. Ghorbani et al.:
+    Interpretation of Neural Networks Is Fragile, 2019. Slack et al.: Fooling LIME and SHAP, 2020. Krishna et
+    al.: The Disagreement Problem, 2022. Bluecher et al.: Decoupling Pixel Flipping and Occlusion, 2024.
+    """
+    from audit.explain.features import layout
+    from audit.products.elsewhere import again
+    from audit.trust.study import Subject, faithfulness
+    from audit.trust.tried import Shared, close, made_up, put_to_the_test
+
+    before = model.passes.forward, model.passes.backward
+    what: dict[str, Any] = {"rows": rows or ROWS.get(data.modality, 32), "output": output, "target": target}
+    explained = attributions.explained(**what)
+    explain = partial(again, attributions, explained)
+    subject = Subject(model, data, explained, layout(data), explain, seed, top)
+    said = [_asked(subject, attributions, name, what) for name in _methods(model, methods)]
+    found = [item for item in said if not isinstance(item, Card)]
+    if not found:
+        raise NotEvaluable(_nothing_said([item for item in said if isinstance(item, Card)]))
+    values = {item.name: item.values for item in found}
+    curves = faithfulness(subject, values, rankings=rankings, steps=steps, background=background)
+    shared = Shared(curves, close(subject, epsilon), made_up(subject))
+    for item in found:
+        put_to_the_test(subject, item, shared, seeds=seeds, draws=draws or DRAWS.get(data.modality, 8))
+    cards = [item if isinstance(item, Card) else _card(item, shared) for item in said]
+    if all(one.conclusion == "no explanation" for one in cards):
+        raise NotEvaluable(_nothing_said(cards))
+    spent = model.passes.forward - before[0], model.passes.backward - before[1]
+    return _evidence(subject, found, cards, shared, spent)
+
+
+def _methods(model: Model, asked: Sequence[str] | None) -> list[str]:
+    if asked is not None:
+        return list(dict.fromkeys(asked))
+    return [name for name in METHODS if name not in GRADIENT_METHODS or "gradients" in model.capabilities]
+
+
+def _asked(subject: Subject, source: Attributions, name: str, what: Mapping[str, Any]) -> Tried | Card:
+    """What a method says, or the card that says that it says nothing."""
+    from audit.trust.study import values_of
+    from audit.trust.tried import Tried
+
+    if name in GRADIENT_METHODS and "gradients" not in subject.model.capabilities:
+        return no_explanation(name, "the model gives no gradients")
+    try:
+        item = source.of(name, **what)
+        require_explanation(item, exact=name in GRADIENT_METHODS)
+        return Tried(name, item, values_of(item, subject.parts), passes=item.passes)
+    except (NotApplicable, NotEvaluable) as error:
+        return no_explanation(name, str(error).removeprefix("no explanation: ").removesuffix("."))
+
+
+def _nothing_said(cards: Sequence[Card]) -> str:
+    reasons = dict.fromkeys(f"{one.method}: {one.why[0]}" for one in cards)
+    return f"no explanation: {'; '.join(reasons) or 'no method was asked for'}"
+
+
+def _card(item: Tried, shared: Shared) -> Card:
+    if any(found.usable(item.name).any() for found in shared.curves.values()):
+        return card(item.name, item.tests, item.passes)
+    reason = "the model's answer does not change when features are replaced"
+    return no_explanation(item.name, reason, item.passes)
+
+
+def _grade(one: Card) -> Measure:
+    fields: dict[str, Any] = {"settings": {"method": one.method}, "unit": "grade", "better": "higher"}
+    if one.conclusion == "no explanation":
+        return Measure(name="trust", value=None, reason=f"no explanation: {one.why[0]}", **fields)
+    return measure("trust", "exact", {"value": GRADES[one.conclusion]}, **fields)
+
+
+def _evidence(
+    subject: Subject,
+    found: Sequence[Tried],
+    cards: Sequence[Card],
+    shared: Shared,
+    spent: tuple[int, int],
+) -> Evidence:
+    from audit.trust.tried import group_differences
+
+    pairs = _agreement(found, subject.top)
+    leads = shared.made_up.values()
+    together = [max(0, spent[way] - sum(one.passes[way] for one in cards)) for way in (0, 1)]
+    cards_shown = [card_table(one) for one in cards if one.tests]
+    return Evidence(
+        measures=[
+            *(_grade(one) for one in cards),
+            *(number for item in found for number in item.measures),
+            *(number for _, _, rank, overlap in pairs for number in (rank, overlap)),
+            *(number for lead in leads for number in (lead.on, lead.off)),
+            *(number for item in found for number in group_differences(subject, item, shared)),
+        ],
+        tables=[
+            conclusions(cards, (together[0], together[1])),
+            *cards_shown,
+            *([agreement_table(pairs)] if pairs else []),
+        ],
+        figures=curve_figures(shared.curves, _beating(cards)),
+        caveats=_caveats(subject, pairs, shared),
+        doubts=_doubts(cards),
+    )
+
+
+def _agreement(found: Sequence[Tried], top: int) -> Pairs:
+    """Each pair of methods with the rank correlation and the overlap of their magnitudes."""
+    from audit.trust.study import agreement
+    from audit.trust.tried import RANKED, number
+
+    pairs = []
+    for position, one in enumerate(found):
+        for other in found[position + 1 :]:
+            likeness = agreement(one.values, other.values, top)
+            told = partial(number, method=one.name, what=RANKED, settings={"other": other.name})
+            rank = told("agreement_rank_correlation", likeness.rank, unit="")
+            pairs.append((one.name, other.name, rank, told("agreement_top_overlap", likeness.overlap)))
+    return pairs
+
+
+def _beating(cards: Sequence[Card]) -> dict[str, set[str]]:
+    """The methods that are shown to beat random rankings, by fill."""
+    found: dict[str, set[str]] = {}
+    for one in cards:
+        for test in one.tests:
+            if test.weight == "faithful" and test.measure is not None:
+                beating = found.setdefault(str(test.measure.settings["fill"]), set())
+                beating |= {one.method} if test.outcome == "held" else set()
+    return found
+
+
+def _caveats(subject: Subject, pairs: Pairs, shared: Shared) -> list[str]:
+    found = [
+        f"Computed on {len(subject.explained.index)} rows drawn by the seed; other rows may differ.",
+        "Intervals are over rows; for random weights over draws, each of which explains its own rows.",
+        "What counts as 1 % of a row's largest attribution or less has no rank.",
+    ]
+    apart = [f"{a} and {b}" for a, b, rank, _ in pairs if rank.high is not None and rank.high < LEAST_STABLE]
+    if apart:
+        found.append(f"There is no single ranking of the features: {', '.join(apart)} disagree.")
+    if shared.close.reason:
+        found.append(f"Fragility was not tested: {shared.close.reason}.")
+    if not shared.made_up:
+        found.append("Who leads on made-up rows was not tested: it takes a table of more than one feature.")
+    return found + [
+        f"The model leads with {lead.names[0]} on rows of the data and with {lead.names[1]} on rows made up "
+        f"as {kind} makes them: an explanation that asks about such rows does not show what decides."
+        for kind, lead in shared.made_up.items()
+        if lead.flagged
+    ]
+
+
+def _doubts(cards: Sequence[Card]) -> list[Doubt]:
+    return [
+        Doubt(
+            checks=[CHECKS.get(one.method, f"interpretability.{one.method}")],
+            measures=["mean_abs_attribution"],
+            reason=f"the trust card of {one.method} says not supported ({'; '.join(one.why)})",
+        )
+        for one in cards
+        if one.conclusion == "not supported"
+    ]
