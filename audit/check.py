@@ -31,6 +31,8 @@ class Check:
         tasks: tasks it fits; empty for all.
         weighted: whether it counts each row as often as `data.people` says. Any other check is given a row
             for each person.
+        measures: names of every measure it can produce, so that a document can name them and be refused
+            where it names another; empty where it does not say.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Check:
     modality: frozenset[str] = frozenset()
     tasks: frozenset[str] = frozenset()
     weighted: bool = False
+    measures: frozenset[str] = frozenset()
 
     @property
     def title(self) -> str:
@@ -89,6 +92,7 @@ def check(
     modality: frozenset[str] | set[str] = frozenset(),
     tasks: frozenset[str] | set[str] = frozenset({"classification"}),
     weighted: bool = False,
+    measures: frozenset[str] | set[str] = frozenset(),
 ) -> Callable[[Callable[..., Evidence]], Check]:
     """Make a `Check` of the function below. Nothing is registered: an entry point does that.
 
@@ -99,11 +103,12 @@ def check(
         modality: kinds of input it fits; empty for all.
         tasks: tasks it fits; empty for all.
         weighted: it counts each row as often as `data.people` says; otherwise it sees a row for each person.
+        measures: names of every measure it can produce; one that it did not name is then refused.
     """
 
     def build(function: Callable[..., Evidence]) -> Check:
         fits = (frozenset(needs), frozenset(modality), frozenset(tasks))
-        return Check(name, version, function, *fits, weighted)
+        return Check(name, version, function, *fits, weighted, frozenset(measures))
 
     return build
 

@@ -8,12 +8,19 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from audit.errors import EXIT_CANNOT_SAY_YES, EXIT_CONFIG, EXIT_OK, AuditError, ConfigError, nearest
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from audit.attestation import Attestation
+    from audit.formats.installed import Format
+
+_HTML = "html"
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -26,7 +33,16 @@ app = typer.Typer(
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine instead of text.")]
+Pack = Annotated[Path | None, typer.Option(help="A document of your own: its TOML file.")]
 Run = Annotated[Path, typer.Argument(help="A run folder, or its record.json.")]
+Formats = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--format",
+        help="`html`, or a file for another program: `junit`, `sarif`, `cyclonedx`, `oscal`, `in-toto`. "
+        "Give it again for more.",
+    ),
+]
 
 
 def main() -> None:
@@ -146,6 +162,7 @@ def run(
         Path | None, typer.Option(help="The run folder; a new one below runs/ by default.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    formats: Formats = None,
     as_json: Json = False,
 ) -> int:
     """Load the model, measure every planned check, judge, and write the run folder with its report."""
@@ -156,17 +173,19 @@ def run(
 
     if resume and out is None:
         raise ConfigError("--resume needs --out with the run folder to go on with.")
-    settings = read_config(config)
+    settings, others = read_config(config), _machine_formats(formats)
     folder = out or _new_folder(config)
     screen = console(error=as_json)
     with Watch(screen) as watch:
         record = supervise(settings, config, folder, resume=resume, notify=watch)
     report = _write_report(folder, "technical-report", None)
+    files = [str(_write_format(folder, form, None)) for form in others]
     if as_json:
-        _print_json({"run": str(folder), "report": str(report), **plain(record.verdict)})
+        facts = {"run": str(folder), "report": str(report), **({"files": files} if files else {})}
+        _print_json({**facts, **plain(record.verdict)})
     else:
         show_outcome(record, screen)
-        screen.print(f"\nreport: {report}", highlight=False, soft_wrap=True)
+        screen.print("\n" + "\n".join([f"report: {report}", *files]), highlight=False, soft_wrap=True)
     return record.verdict.exit_code
 
 
@@ -227,19 +246,36 @@ def _explain(fact: dict[str, Any]) -> None:
 
 
 @app.command(epilog="Example: `model-audit documents`")
-def documents(as_json: Json = False) -> int:
+def documents(pack: Pack = None, as_json: Json = False) -> int:
     """List the governance documents that can be rendered from a run."""
     from audit.document import installed_documents
     from audit.terminal import console, show_list
 
-    found = installed_documents()
-    facts = [{"name": name, "title": item.title, "purpose": item.purpose} for name, item in found.items()]
+    facts = [_document_facts(item) for item in installed_documents([pack] if pack else []).values()]
     if as_json:
         _print_json(facts)
     else:
-        rows = [(fact["name"], fact["title"], fact["purpose"]) for fact in facts]
-        show_list(rows, ("document", "title", "purpose"), console())
+        rows = [[fact[key] for key in _LISTED] for fact in facts]
+        show_list(rows, ("document", *(key.replace("_", " ") for key in _LISTED[1:])), console())
     return EXIT_OK
+
+
+_LISTED = ("name", "title", "jurisdiction", "status", "version", "review_by")
+
+
+def _document_facts(item: Any) -> dict[str, Any]:
+    framework = item.framework
+    return {
+        "name": item.name,
+        "title": item.title,
+        "purpose": item.purpose,
+        "version": item.version,
+        "clauses": len(item.clauses),
+        "jurisdiction": framework.jurisdiction if framework else "",
+        "status": framework.status if framework else "",
+        "superseded_by": framework.superseded_by if framework else "",
+        "review_by": str(framework.review_by) if framework else "",
+    }
 
 
 @app.command(epilog="Example: `model-audit judge runs/today --policy strict.toml`")
@@ -268,22 +304,89 @@ def judge(
 @app.command(epilog="Example: `model-audit render runs/today --document technical-report`")
 def render(
     run: Run,
-    document: Annotated[str, typer.Option(help="A name from `model-audit documents`.")] = "technical-report",
-    output: Annotated[Path | None, typer.Option(help="The HTML file; below reports/ by default.")] = None,
+    document: Annotated[
+        str | None, typer.Option(help="A name from `model-audit documents`; technical-report by default.")
+    ] = None,
+    pack: Pack = None,
+    attestations: Annotated[
+        Path | None,
+        typer.Option(help="What people stated; attestations.toml in the run folder or beside it."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="The file; below reports/ by default.")] = None,
+    formats: Formats = None,
 ) -> int:
-    """Write one self-contained HTML document from a record: no model, no data, no torch."""
-    print(_write_report(run, document, output))  # noqa: T201 - this is the command line
+    """Write a self-contained HTML document, or files for other programs: no model, no data, no torch."""
+    wanted = list(dict.fromkeys(formats or [_HTML]))
+    others = _machine_formats(wanted)
+    if output is not None and len(wanted) > 1:
+        raise ConfigError(
+            f"--output = {output} is one file, and {', '.join(wanted)} are several; leave it out."
+        )
+    if _HTML in wanted:
+        chosen = _chosen(document, pack)
+        stated = _stated(run, attestations, pack) if attestations or _has_clauses(chosen) else ()
+        print(_write_report(run, chosen, output, stated))  # noqa: T201 - this is the command line
+    for form in others:
+        print(_write_format(run, form, output))  # noqa: T201 - this is the command line
     return EXIT_OK
 
 
-def _write_report(run: Path, document: str, output: Path | None) -> Path:
+def _machine_formats(names: list[str] | None) -> "tuple[Format, ...]":
+    """The formats of these names, without the page, which is no format for a program."""
+    others = [name for name in names or () if name != _HTML]
+    if not others:
+        return ()
+    from audit.formats.installed import read_formats
+
+    return read_formats(others)
+
+
+def _write_format(run: Path, form: "Format", output: Path | None) -> Path:
+    from audit.formats.installed import written
     from audit.record import read_record
-    from audit.render import render as render_page
 
     folder = run if run.is_dir() else run.parent
-    page = render_page(read_record(run), document, artifacts=folder)
+    path = output or folder / "reports" / form.file
+    _write(path, written(read_record(run), form))
+    return path
+
+
+def _chosen(document: str | None, pack: Path | None) -> str | Path:
+    """The document that is meant: a pack of one's own by its file, any other by its name."""
+    if pack is not None and document in (None, pack.stem):
+        return pack
+    return document or "technical-report"
+
+
+def _has_clauses(document: str | Path) -> bool:
+    from audit.document import read_document
+
+    return bool(read_document(document).clauses)
+
+
+def _stated(run: Path, attestations: Path | None, pack: Path | None) -> "Sequence[Attestation]":
+    """The statements of the file that is named, else of the one that lies with the run."""
+    from audit.attestation import attestations_beside, read_attestations
+    from audit.document import installed_documents
+
+    path = attestations or attestations_beside(run)
+    return read_attestations(path, installed_documents([pack] if pack else [])) if path else ()
+
+
+def _write_report(
+    run: Path, document: str | Path, output: Path | None, stated: "Sequence[Attestation]" = ()
+) -> Path:
+    from audit.record import read_record
+    from audit.render import render as render_page
+    from audit.render import render_contents, rendered_beside
+
+    folder = run if run.is_dir() else run.parent
+    record = read_record(run)
+    page = render_page(record, document, artifacts=folder, attestations=stated)
     path = output or folder / "reports" / f"{Path(document).stem}.html"
     _write(path, page.encode())
+    if output is None:
+        _write(path.with_name("index.html"), render_contents(record, rendered_beside(path.parent)).encode())
     return path
 
 
@@ -293,6 +396,46 @@ def _write(path: Path, content: bytes) -> None:
         path.write_bytes(content)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}.") from None
+
+
+@app.command(epilog="Example: `model-audit attest runs/today --document eu-ai-act-annex-iv`")
+def attest(
+    run: Run,
+    document: Annotated[
+        list[str] | None, typer.Option(help="A document; give it again for more. All of them by default.")
+    ] = None,
+    pack: Pack = None,
+    output: Annotated[
+        Path | None, typer.Option("--out", help="The file; attestations.toml in the run folder by default.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file, and what it states.")] = False,
+) -> int:
+    """Write the statements that only a person can give and that are still open, as a file to fill in."""
+    from audit.attestation import FILE, template
+    from audit.coverage import open_items
+    from audit.document import chosen_documents
+    from audit.record import read_record
+
+    record, documents = read_record(run), chosen_documents(document, pack)
+    path = output or (run if run.is_dir() else run.parent) / FILE
+    if path.exists() and not force:
+        raise ConfigError(f"{path} exists; --out names another file, --force overwrites this one.")
+    items = open_items(record, documents, _stated_elsewhere(run, path, pack))
+    if not items:
+        print("no statement is open")  # noqa: T201 - this is the command line
+        return EXIT_OK
+    _write(path, template(items, f"For run {record.run.get('id') or 'without an id'}.").encode())
+    print(f"wrote {path}: {sum(len(clauses) for _, clauses in items)} open")  # noqa: T201
+    return EXIT_OK
+
+
+def _stated_elsewhere(run: Path, path: Path, pack: Path | None) -> "Sequence[Attestation]":
+    """What was stated already; a file that is about to be overwritten states nothing."""
+    from audit.attestation import attestations_beside
+
+    found = attestations_beside(run)
+    same = found is not None and found.resolve() == path.resolve()
+    return () if same else _stated(run, None, pack)
 
 
 @app.command(epilog="Example: `model-audit schema > record.schema.json`")

@@ -303,8 +303,14 @@ steps = 20
 targets = 3
 queries = 100
 
+[checks.settings."robustness.attack_sanity"]
+rows = 64
+
+[checks.settings."robustness.art"]
+rows = 20
+
 [checks.settings."robustness.certified"]
-rows = 100
+rows = 50
 
 [checks.settings."robustness.smoothing"]
 rows = 30

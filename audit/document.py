@@ -1,18 +1,20 @@
 """Document: what a governance document must show, read from a TOML file. Data for reviewers, no code.
 
 A document has an identity and ordered sections; each section names the template that sets it. The look
-stands in `templates/`, the words of a section in the document.
+stands in `templates/`, the words of a section in the document. A document that is a framework pack also
+has the framework's identity and its clauses.
 """
 
 import re
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from audit.errors import ConfigError, nearest
+from audit.framework import Clause, Framework, read_clauses, read_framework, refuse_unknown
 from audit.resources import REPORTS, TEMPLATES
+from audit.toml import known_keys, optional_text, read_toml, tables, text, texts
 
 _IDENTITY = ("name", "title", "purpose", "audience", "version")
 _SECTION = ("id", "title", "template")
@@ -66,6 +68,8 @@ class Document:
         version: changes when the sections or their words change.
         sections: in the order of the page.
         pillars: in the order of the page; one without a finding is listed as not tested.
+        framework: the body of rules it speaks of; None for a document of our own.
+        clauses: what the framework asks for, in its order.
     """
 
     name: str
@@ -75,50 +79,84 @@ class Document:
     version: str
     sections: tuple[Section, ...]
     pillars: tuple[Pillar, ...] = ()
+    framework: Framework | None = None
+    clauses: tuple[Clause, ...] = ()
 
 
-def installed_documents() -> dict[str, Document]:
-    """Every shipped document by name, sorted.
+def installed_documents(packs: Iterable[Path] = ()) -> dict[str, Document]:
+    """Every shipped document by name, sorted, and those of `packs`, which are one's own.
 
     Raises:
-        ConfigError: a shipped file is damaged.
+        ConfigError: a file is damaged, or one of one's own takes the name of a shipped one.
     """
-    return {path.stem: _read(path) for path in sorted(REPORTS.glob("*.toml"))}
+    found = {path.stem: _read(path) for path in sorted(REPORTS.glob("*.toml"))}
+    for path in packs:
+        document = read_document(path)
+        if document.name in found:
+            raise ConfigError(f"{path}: a document '{document.name}' is already installed; rename the file.")
+        found[document.name] = document
+    return found
 
 
 def read_document(name_or_path: str | Path) -> Document:
     """A shipped document by its name, or one of the user's own by the path of its TOML file.
 
     Raises:
-        ConfigError: no such document, not TOML, or a key is missing, unknown or of the wrong kind.
+        ConfigError: no such document, not TOML, a key is missing, unknown or of the wrong kind, or a clause
+            names a check or a measure that there is not.
     """
-    text = str(name_or_path)
-    if text.endswith(".toml") or isinstance(name_or_path, Path):
-        return _read(Path(name_or_path))
-    known = {path.stem: path for path in REPORTS.glob("*.toml")}
-    if text not in known:
-        raise ConfigError(f"'{text}' is not an installed document{nearest(text, known)}.")
-    return _read(known[text])
+    name = str(name_or_path)
+    path = Path(name_or_path)
+    if not (name.endswith(".toml") or isinstance(name_or_path, Path)):
+        known = {found.stem: found for found in REPORTS.glob("*.toml")}
+        if name not in known:
+            raise ConfigError(f"'{name}' is not an installed document{nearest(name, known)}.")
+        path = known[name]
+    document = _read(path)
+    refuse_unknown(document.clauses, str(path))
+    return document
+
+
+def chosen_documents(names: Sequence[str] | None, pack: Path | None) -> list[Document]:
+    """The documents of these names, in their order and each once; all that there are where none is named.
+
+    Raises:
+        ConfigError: no such document.
+    """
+    found = installed_documents([pack] if pack else [])
+    for name in names or ():
+        if name not in found:
+            raise ConfigError(f"'{name}' is not an installed document{nearest(name, found)}.")
+    return [found[name] for name in dict.fromkeys(names or found)]
 
 
 def _read(path: Path) -> Document:
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(
-            f"{path} does not exist; `model-audit documents` lists the installed documents."
-        ) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read as TOML: {error}.") from None
-    _known_keys(values, (*_IDENTITY, "sections", "pillars"), str(path))
-    identity = {key: _text(values, key, str(path)) for key in _IDENTITY}
+    where = str(path)
+    values = read_toml(path, "`model-audit documents` lists the installed documents")
+    known_keys(values, (*_IDENTITY, "sections", "pillars", "framework", "clauses"), where)
+    identity = {key: text(values, key, where) for key in _IDENTITY}
     if identity["name"] != path.stem:
         raise ConfigError(f"{path}: 'name' is '{identity['name']}'; it must be '{path.stem}', as the file.")
-    return Document(**identity, sections=_sections(values, path), pillars=_pillars(values, path))
+    return Document(
+        **identity,
+        sections=_sections(values, path),
+        pillars=_pillars(values, path),
+        framework=_framework(values, where),
+        clauses=read_clauses(values, where),
+    )
+
+
+def _framework(values: Mapping[str, Any], where: str) -> Framework | None:
+    given = values.get("framework")
+    if given is None and values.get("clauses"):
+        raise ConfigError(f"{where}: 'framework' is missing; clauses need a [framework] that they are of.")
+    if given is not None and not isinstance(given, dict):
+        raise ConfigError(f"{where}: 'framework' is wrong; write it as [framework].")
+    return read_framework(given, where) if given is not None else None
 
 
 def _sections(values: Mapping[str, Any], path: Path) -> tuple[Section, ...]:
-    entries = _tables(values, "sections", path)
+    entries = tables(values, "sections", str(path))
     if not entries:
         raise ConfigError(f"{path}: 'sections' is empty; a document needs at least one [[sections]].")
     sections = tuple(_section(entry, f"{path}: sections[{i}]") for i, entry in enumerate(entries))
@@ -131,47 +169,23 @@ def _sections(values: Mapping[str, Any], path: Path) -> tuple[Section, ...]:
 
 
 def _section(entry: Mapping[str, Any], where: str) -> Section:
-    _known_keys(entry, (*_SECTION, *_SECTION_MAY), where)
-    texts = {key: _text(entry, key, where) for key in _SECTION}
-    if not _ID.fullmatch(texts["id"]):
-        raise ConfigError(f"{where}: 'id' = {texts['id']!r} is wrong; use a-z, 0-9 and hyphens.")
+    known_keys(entry, (*_SECTION, *_SECTION_MAY), where)
+    given = {key: text(entry, key, where) for key in _SECTION}
+    if not _ID.fullmatch(given["id"]):
+        raise ConfigError(f"{where}: 'id' = {given['id']!r} is wrong; use a-z, 0-9 and hyphens.")
     known = {path.name.removesuffix(".html.j2") for path in (TEMPLATES / "sections").glob("*.html.j2")}
-    if texts["template"] not in known:
-        hint = nearest(texts["template"], known)
-        raise ConfigError(f"{where}: there is no section template '{texts['template']}'{hint}.")
-    statements = entry.get("statements", [])
-    if not isinstance(statements, list) or not all(isinstance(item, str) for item in statements):
-        raise ConfigError(f"{where}: 'statements' is wrong; it must be a list of sentences.")
-    intro = _text(entry, "intro", where) if "intro" in entry else ""
-    return Section(**texts, intro=intro, statements=tuple(statements))
+    if given["template"] not in known:
+        hint = nearest(given["template"], known)
+        raise ConfigError(f"{where}: there is no section template '{given['template']}'{hint}.")
+    intro = optional_text(entry, "intro", where)
+    return Section(**given, intro=intro, statements=texts(entry, "statements", where, "sentences"))
 
 
 def _pillars(values: Mapping[str, Any], path: Path) -> tuple[Pillar, ...]:
     keys = ("id", "title", "question")
     pillars = []
-    for index, entry in enumerate(_tables(values, "pillars", path)):
+    for index, entry in enumerate(tables(values, "pillars", str(path))):
         where = f"{path}: pillars[{index}]"
-        _known_keys(entry, keys, where)
-        pillars.append(Pillar(**{key: _text(entry, key, where) for key in keys}))
+        known_keys(entry, keys, where)
+        pillars.append(Pillar(**{key: text(entry, key, where) for key in keys}))
     return tuple(pillars)
-
-
-def _tables(values: Mapping[str, Any], key: str, path: Path) -> list[Mapping[str, Any]]:
-    entries = values.get(key, [])
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise ConfigError(f"{path}: '{key}' is wrong; write each entry as [[{key}]].")
-    return entries
-
-
-def _known_keys(values: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
-    for key in values:
-        if key not in known:
-            raise ConfigError(f"{where}: '{key}' is not a known key{nearest(key, known)}.")
-
-
-def _text(values: Mapping[str, Any], key: str, where: str) -> str:
-    value = values.get(key)
-    if not isinstance(value, str) or not value.strip():
-        found = "is missing" if value is None else f"= {value!r} is wrong"
-        raise ConfigError(f"{where}: '{key}' {found}; it must be a text.")
-    return value.strip()

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from audit.dataset import UNKNOWN, Dataset, Ints, Sensitive
+from audit.errors import NotEvaluable
 
 _ROWS_THERE = 2**23
+_MOST_GROUPS = 100_000
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,18 @@ def groupings(data: Dataset, depth: int) -> Iterator[Grouping]:
 
 
 def cross(parts: Sequence[Sensitive]) -> Grouping:
-    """The groups that several features make together; those of the last feature vary fastest."""
+    """The groups that several features make together; those of the last feature vary fastest.
+
+    Raises:
+        NotEvaluable: there are more than 100,000 of them.
+    """
     sizes = [len(part.groups) for part in parts]
+    name = " x ".join(part.name for part in parts)
+    if math.prod(sizes) > _MOST_GROUPS:
+        raise NotEvaluable(
+            f"{name} make {math.prod(sizes):,} groups, more than the {_MOST_GROUPS:,} that can be counted; "
+            "choose a smaller depth, fewer features or wider bins"
+        )
     codes = parts[0].codes.astype(np.int64, copy=False)
     for part, size in zip(parts[1:], sizes[1:], strict=True):
         codes = codes * size + part.codes
@@ -57,7 +69,7 @@ def cross(parts: Sequence[Sensitive]) -> Grouping:
         for place in np.ndindex(*sizes)
     )
     known = tuple(UNKNOWN not in group.values() for group in groups)
-    return Grouping(" x ".join(part.name for part in parts), groups, codes, known)
+    return Grouping(name, groups, codes, known)
 
 
 def count_table(

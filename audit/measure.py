@@ -169,6 +169,7 @@ def _attempt(check: Check, empty: Finding, bench: Bench, folder: Path | None) ->
     try:
         given = {name: _product(name, bench) for name in check.asks}
         evidence = check.measure(**given, **empty.settings)
+        _refuse_undeclared(check, evidence)
         return _with_evidence(empty, evidence, folder)
     except NotApplicable as error:
         return replace(empty, status="not_applicable", reason=str(error))
@@ -176,6 +177,14 @@ def _attempt(check: Check, empty: Finding, bench: Bench, folder: Path | None) ->
         return replace(empty, status="not_evaluable", reason=str(error))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises becomes a finding
         return replace(empty, reason=_one_line(error))
+
+
+def _refuse_undeclared(check: Check, evidence: Any) -> None:
+    """A document relies on what a check declares, so what it declares must be all that it measures."""
+    for item in evidence.measures if check.measures and isinstance(evidence, Evidence) else ():
+        if item.name not in check.measures:
+            hint = nearest(item.name, check.measures)
+            raise ValueError(f"the check measured '{item.name}', which it does not declare{hint}")
 
 
 def _one_line(error: BaseException) -> str:

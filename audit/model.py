@@ -262,6 +262,9 @@ def log_odds(scores: Tensor, classes: Tensor) -> Tensor:
     The same number for logits, log-probabilities and log of probabilities, because adding a constant to
     a row changes nothing. For two classes it is the difference of the logits.
     """
+    if scores.shape[1] == 2:  # noqa: PLR2004 - the same number, at a third of the cost
+        margin = scores[:, 1] - scores[:, 0]
+        return torch.where(classes == 1, margin, -margin)
     chosen = scores.gather(1, classes[:, None]).squeeze(1)
     others = scores.scatter(1, classes[:, None], -torch.inf)
     return chosen - others.logsumexp(dim=1)

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from audit import pictures
+from audit.attestation import Attestation
+from audit.coverage import Coverage, Covered, Source, Status, coverage, warnings
 from audit.document import Document, Pillar
 from audit.errors import LoadError
 from audit.evidence import Figure, Measure
@@ -52,6 +54,7 @@ _SWARM_ROWS = 4
 _PICTURE_BYTES = 1_200_000
 _MOST_PICTURE_BYTES = 600_000
 _MOST_DECIMALS = 6
+_SAID_MEASURES = 4
 _GONE = ("Planned and not measured", "Started and broken", "Could not be answered with this data")
 
 
@@ -323,6 +326,70 @@ def _percent(level: float) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Support:
+    """One capability of a clause as a reader sees it: where it stands, what it says, and its verdicts."""
+
+    title: str
+    anchor: str
+    said: str
+    counts: tuple[tuple[Verdict, int], ...] = ()
+    doubts: tuple[str, ...] = ()
+    missing: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A clause as a line of the matrix."""
+
+    covered: Covered
+    anchor: str
+    supports: tuple[Support, ...]
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether any of its numbers was held against a limit."""
+        return any(support.counts for support in self.supports)
+
+
+def _support(source: Source, page: "Page") -> Support:
+    finding = page.findings[source.findings[0]] if source.findings else None
+    counts = source.counts
+    names = ", ".join(words(name).lower() for name in source.capability.measures)
+    return Support(
+        title=(finding.finding.title if finding else "") or source.capability.check,
+        anchor=finding.anchor if finding else "",
+        said=_measures_in_words(source.measures) if source.measures else names,
+        counts=tuple((verdict, counts[verdict]) for verdict in GRAVEST_FIRST if verdict in counts),
+        doubts=source.doubts,
+        missing=source.missing,
+    )
+
+
+def _measures_in_words(measures: Sequence[Measure]) -> str:
+    """`Accuracy 0.836 (0.815 to 0.855); selection rate, 5 numbers from 0.21 to 0.44`."""
+    by_name: dict[str, list[Measure]] = {}
+    for item in measures:
+        by_name.setdefault(item.name, []).append(item)
+    said = [_one_in_words(name, items) for name, items in by_name.items()]
+    rest = len(said) - _SAID_MEASURES
+    return "; ".join(said[:_SAID_MEASURES] + ([f"and {count(rest, 'other measure')}"] if rest > 0 else []))
+
+
+def _one_in_words(name: str, items: Sequence[Measure]) -> str:
+    if len(items) == 1:
+        only = items[0]
+        where = condition({**only.group, **only.settings})
+        between = interval(only.low, only.high)
+        return (
+            f"{words(name).lower()} {number(only.value)}"
+            + (f" ({between})" if between != NONE else "")
+            + (f" at {where}" if where else "")
+        )
+    values = [item.value for item in items if item.value is not None]
+    return f"{words(name).lower()}, {len(items)} numbers from {number(min(values))} to {number(max(values))}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Page:
     """What the templates ask of a record: its findings in order, its gaps, and what is left to a person."""
 
@@ -330,6 +397,62 @@ class Page:
     document: Document
     folder: Path | None = None
     altered: bool = False
+    attestations: tuple[Attestation, ...] = ()
+
+    @cached_property
+    def coverage(self) -> Coverage | None:
+        """Which clauses are supported; None for a document without clauses."""
+        return coverage(self.record, self.document, self.attestations) if self.document.clauses else None
+
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """What speaks against using this document at all."""
+        return warnings(self.record, self.document.framework) if self.document.framework else ()
+
+    @cached_property
+    def parts(self) -> list[tuple[str, list[Entry]]]:
+        """The clauses under their headings, each with its anchor and what supports it."""
+        used: Counter[str] = Counter()
+        parts: list[tuple[str, list[Entry]]] = []
+        for part, items in self.coverage.parts if self.coverage else ():
+            entries = []
+            for item in items:
+                anchor = _numbered(f"clause-{slug(item.clause.id)}", used)
+                supports = tuple(_support(source, self) for source in item.sources)
+                entries.append(Entry(covered=item, anchor=anchor, supports=supports))
+            parts.append((part, entries))
+        return parts
+
+    @property
+    def entries(self) -> list[Entry]:
+        """All clauses as lines."""
+        return [entry for _, entries in self.parts for entry in entries]
+
+    @cached_property
+    def coverage_title(self) -> str:
+        """What the matrix says, in words."""
+        if self.coverage is None:
+            return ""
+        asked = [item for item in self.coverage.clauses if item.applies]
+        whole = [item for item in asked if not (item.lacks_statement or item.lacks_measurement)]
+        clauses = count(len(asked), "clause") + (" that applies" if len(asked) == 1 else " that apply")
+        full = "has all the evidence it asks for" if len(whole) == 1 else "have all the evidence they ask for"
+        return f"{len(whole)} of {clauses} {full}"
+
+    @property
+    def totals(self) -> list[tuple[Status, int]]:
+        """How many clauses have each status; those that nobody has are left out, gaps never."""
+        totals = self.coverage.totals if self.coverage else {}
+        return [(status, n) for status, n in totals.items() if n or status is Status.NOT_EVIDENCED]
+
+    @cached_property
+    def has_findings(self) -> bool:
+        """Whether the findings stand in this document, so that they can be linked to."""
+        return any(section.template == "findings" for section in self.document.sections)
+
+    def section(self, template: str) -> str:
+        """Anchor of the first section that a template sets; empty where there is none."""
+        return next((item.id for item in self.document.sections if item.template == template), "")
 
     @cached_property
     def name(self) -> str:
@@ -358,10 +481,8 @@ class Page:
         full = self._full
         shown = []
         for index, finding in enumerate(self.record.findings):
-            anchor = f"finding-{slug(finding.check)}"
-            used[anchor] += 1
-            suffix = f"--{used[anchor]}" if used[anchor] > 1 else ""
-            shown.append(Shown(finding, anchor + suffix, self, full=index in full))
+            anchor = _numbered(f"finding-{slug(finding.check)}", used)
+            shown.append(Shown(finding, anchor if self.has_findings else "", self, full=index in full))
         return shown
 
     @property
@@ -489,10 +610,17 @@ class Page:
         rows = f", for example by testing on about {roughly(needed)} rows" if needed else ""
         gone = sum(len(entries) for title, entries in self.gaps if title in _GONE)
         unjudged = sum(shown.verdict is Verdict.NOT_JUDGED for shown in self.findings)
+        states, seeks = self._open_clauses
         said = [
             (counts.get(Verdict.FAIL), "Decide what follows from {}.", "broken limit"),
             (counts.get(Verdict.INCONCLUSIVE), "Settle {}" + rows + ".", "open comparison"),
             (gone, "Repair or replace {} that gave no answer.", "check or limit"),
+            (states, "Give {} that only a person can give.", "statement"),
+            (
+                seeks,
+                "Find evidence for {} that no measurement supports, or say why none is needed.",
+                "clause",
+            ),
             (unjudged, "Set a limit, or say why none is needed, for {}.", "check"),
         ]
         listed = [text.format(_plural(amount, noun)) for amount, text, noun in said if amount]
@@ -504,6 +632,12 @@ class Page:
             *listed,
             "Read the explanations and judge whether the model's reasons make sense. No number can.",
         ]
+
+    @property
+    def _open_clauses(self) -> tuple[int, int]:
+        """How many clauses still need a statement, and how many a measurement."""
+        found = self.coverage
+        return (len(found.open_statements), len(found.open_measurements)) if found else (0, 0)
 
     @cached_property
     def fingerprints(self) -> list[tuple[str, str, str]]:
@@ -552,6 +686,12 @@ class Page:
         maps = sum(item.kind == "heatmaps" for found in self.record.findings for item in found.figures)
         most = min(_MOST_PICTURE_BYTES, _PICTURE_BYTES // max(1, maps))
         return pictures.heatmaps_of(figure.data, pictures.read_arrays(self.folder, finding.artifacts), most)
+
+
+def _numbered(anchor: str, used: Counter[str]) -> str:
+    """An anchor that no other of its kind has."""
+    used[anchor] += 1
+    return f"{anchor}--{used[anchor]}" if used[anchor] > 1 else anchor
 
 
 def _file_of(facts: Mapping[str, Any]) -> str:

@@ -32,6 +32,21 @@ def installed_checks() -> dict[str, Check | Broken]:
     return dict(sorted(_load("audit.checks", _as_check).items()))
 
 
+def check_names() -> frozenset[str]:
+    """Names of the installed checks; nothing is imported.
+
+    Raises:
+        ConfigError: two packages bring a check of the same name.
+    """
+    return frozenset(_unique("audit.checks"))
+
+
+def installed_check(name: str) -> Check | Broken:
+    """One installed check by its name; only its own module is imported."""
+    found: Check | Broken = _loaded(name, _unique("audit.checks")[name], _as_check)
+    return found
+
+
 def installed_products() -> dict[str, Callable[..., Any] | Broken]:
     """Every installed product by name.
 
@@ -44,7 +59,9 @@ def installed_products() -> dict[str, Callable[..., Any] | Broken]:
     return products
 
 
-def installed_functions(group: Literal["audit.loaders", "audit.readers"]) -> dict[str, EntryPoint]:
+def installed_functions(
+    group: Literal["audit.loaders", "audit.readers", "audit.formats"],
+) -> dict[str, EntryPoint]:
     """Entry points of a group by name, not yet imported.
 
     Raises:
@@ -67,13 +84,14 @@ def _unique(group: str) -> dict[str, EntryPoint]:
 
 
 def _load(group: str, accept: Callable[[str, Any], Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, point in _unique(group).items():
-        try:
-            found[name] = accept(name, point.load())
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything at import
-            found[name] = Broken(name, f"{point.value} does not import: {type(error).__name__}: {error}")
-    return found
+    return {name: _loaded(name, point, accept) for name, point in _unique(group).items()}
+
+
+def _loaded(name: str, point: EntryPoint, accept: Callable[[str, Any], Any]) -> Any:
+    try:
+        return accept(name, point.load())
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything at import
+        return Broken(name, f"{point.value} does not import: {type(error).__name__}: {error}")
 
 
 def _as_check(name: str, value: Any) -> Check:

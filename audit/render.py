@@ -6,13 +6,17 @@ what they ask for, and every text of the record is made visible and escaped on i
 
 import base64
 import hashlib
+import re
 from collections.abc import Sequence
 from functools import cache
+from html import unescape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from audit import wording
+from audit.attestation import Attestation
+from audit.coverage import STATUS_WORDS, Status
 from audit.document import read_document
 from audit.judge import judge
 from audit.page import GRAVEST_FIRST, Page
@@ -25,12 +29,18 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 _FILTERS = (
-    "condition", "count", "day", "exactly", "facts", "interval", "limit_in_words", "number", "prose",
-    "roughly",     "sentence", "setting", "short", "slug", "words",
+    "calendar", "condition", "count", "day", "exactly", "facts", "interval", "limit_in_words", "number",
+    "prose", "roughly", "sentence", "setting", "short", "slug", "words",
 )  # fmt: skip
 
 
-def render(record: Record, document: str = "technical-report", *, artifacts: Path | None = None) -> str:
+def render(
+    record: Record,
+    document: str | Path = "technical-report",
+    *,
+    artifacts: Path | None = None,
+    attestations: Sequence[Attestation] = (),
+) -> str:
     """One self-contained HTML page of a record: no script, no request, the same bytes every time.
 
     Args:
@@ -38,14 +48,21 @@ def render(record: Record, document: str = "technical-report", *, artifacts: Pat
         document: name of an installed document, or the path of one's own.
         artifacts: the run folder, where the pictures' arrays are found; each is checked against its
             sha256, and a sentence stands in place of a picture that is missing or was altered.
+        attestations: what people stated; those for other documents are left aside.
 
     Raises:
-        ConfigError: no such document.
+        ConfigError: no such document, or one that names a check or a measure that there is not.
     """
     definition = read_document(document)
     derived = judge(record)
     altered = _words(derived) != _words(record)
-    page = Page(record=derived if altered else record, document=definition, folder=artifacts, altered=altered)
+    page = Page(
+        record=derived if altered else record,
+        document=definition,
+        folder=artifacts,
+        altered=altered,
+        attestations=tuple(attestations),
+    )
     return _page("document.html.j2", page=page, record=page.record, document=definition)
 
 
@@ -63,6 +80,39 @@ def render_index(entries: Sequence[tuple[str, str, Outcome, str]]) -> str:
     """
     safe = [(title, _relative(href), outcome, summary) for title, href, outcome, summary in entries]
     return _page("index.html.j2", entries=safe)
+
+
+def render_contents(record: Record, entries: Sequence[tuple[str, str, str]]) -> str:
+    """One page that leads to the documents of one run.
+
+    Args:
+        record: the run.
+        entries: title, relative address and a sentence or two, for each document.
+    """
+    safe = [(title, _relative(href), about) for title, href, about in entries]
+    derived = judge(record)
+    name = Page(record=derived, document=read_document("technical-report")).name
+    return _page("run.html.j2", record=derived, name=name, entries=safe)
+
+
+_TITLE = re.compile(r"<title>(.*?)</title>", re.DOTALL)
+_ABOUT = re.compile(r'<meta name="description" content="([^"]*)">')
+_DASH = f" {wording.NONE} "
+_HEAD_LENGTH = 40_000
+
+
+def rendered_beside(folder: Path) -> list[tuple[str, str, str]]:
+    """Title, file name and purpose of every document that lies in a folder, by what its own page says."""
+    paths = [path for path in sorted(folder.glob("*.html")) if path.name != "index.html"]
+    return [_told_by(path) for path in paths]
+
+
+def _told_by(path: Path) -> tuple[str, str, str]:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        head = file.read(_HEAD_LENGTH)
+    title, about = _TITLE.search(head), _ABOUT.search(head)
+    name = unescape(title[1]).rpartition(_DASH)[2] if title else path.stem
+    return name, quote(path.name), unescape(about[1]) if about else ""
 
 
 def _page(template: str, **given: Any) -> str:
@@ -90,7 +140,11 @@ def _environment() -> "Environment":
     )
     environment.filters.update({name: getattr(wording, name) for name in _FILTERS})
     environment.globals.update(
-        Verdict=Verdict, verdict_words=wording.VERDICT_WORDS, gravest_first=GRAVEST_FIRST
+        Verdict=Verdict,
+        verdict_words=wording.VERDICT_WORDS,
+        gravest_first=GRAVEST_FIRST,
+        Status=Status,
+        status_words=STATUS_WORDS,
     )
     return environment
 

@@ -88,7 +88,8 @@ def over_pairs(
     """The largest difference of a number between any two groups, with an interval that holds for all pairs.
 
     Each pair gets the hybrid of its two intervals (Zou and Donner, 2008) at a Bonferroni-adjusted level. The
-    true largest difference is at least the greatest lower end and at most the greatest upper one.
+    true largest difference is at least the greatest lower end and at most the end farthest from 0, on either
+    side: whichever group has the lower number here may truly have the higher one.
 
     Args:
         groups: the statistics of each group.
@@ -107,4 +108,4 @@ def over_pairs(
     values = [top[0] - base[0] for top, base in ordered]
     lows = [top[0] - base[0] - math.hypot(top[0] - top[1], base[2] - base[0]) for top, base in ordered]
     highs = [top[0] - base[0] + math.hypot(top[2] - top[0], base[0] - base[1]) for top, base in ordered]
-    return max(values), max(0.0, *lows), max(highs)
+    return max(values), max(0.0, *lows), max(*highs, *(-low for low in lows))

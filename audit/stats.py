@@ -270,7 +270,8 @@ def largest_difference(statistics: Statistics, level: float) -> Estimate:
     """Largest difference between the proportions x[i]/n[i], with simultaneous pairwise intervals.
 
     All pairs get a Newcombe interval at a Bonferroni-adjusted level. The true largest difference is at
-    least the greatest of the lower ends and at most the greatest of the upper ends, jointly with
+    least the greatest of the lower ends and at most the farthest of all ends from 0, on either side (a small
+    group may truly lie above one that it lies below here), jointly with
     probability >= level. A percentile bootstrap of max - min is not used: it excludes zero for equal groups.
     """
     return _over_pairs(statistics, level, newcombe)
@@ -291,7 +292,7 @@ def _over_pairs(
             return UNDEFINED
         values.append(value)
         lows.append(low)
-        highs.append(high)
+        highs.append(max(high, -low))
     return max(values), max(0.0, *lows), max(highs)
 
 

@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from audit.policy import Verdict
@@ -181,6 +181,11 @@ def day(text: Any) -> str:
         return str(text)
     clock = f"{moment:%H:%M}" + (" UTC" if moment.tzname() in ("UTC", "UTC+00:00") else "")
     return f"{moment.day} {moment:%B %Y}, {clock}"
+
+
+def calendar(moment: date) -> str:
+    """A date as `21 November 2026`."""
+    return f"{moment.day} {moment:%B %Y}"
 
 
 def slug(text: str) -> str:

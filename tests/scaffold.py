@@ -5,6 +5,7 @@ does not. Here a row looks like the data when a row of the data is near it, in s
 """
 
 import torch
+from sklearn.ensemble import RandomForestClassifier
 from torch import Tensor, nn
 
 
@@ -53,3 +54,27 @@ class Scaffolded(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         return torch.where(self.looks_real(rows)[:, None], self.biased(rows), self.innocuous(rows))
+
+
+class ForestScaffolded(nn.Module):
+    """The same with the detector of the paper: a random forest that learned real rows from made-up ones.
+
+    It has no gradients.
+
+    Args:
+        biased: the model that decides about people.
+        innocuous: the model that explanations are to see.
+        real: [N, D] rows of the data.
+        made_up: [M, D] perturbed rows.
+    """
+
+    def __init__(self, biased: nn.Module, innocuous: nn.Module, real: Tensor, made_up: Tensor) -> None:
+        super().__init__()
+        self.biased, self.innocuous = biased, innocuous
+        rows = torch.cat([real, made_up]).numpy()
+        labels = [1] * len(real) + [0] * len(made_up)
+        self.forest = RandomForestClassifier(30, random_state=0, class_weight="balanced").fit(rows, labels)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        real = torch.tensor(self.forest.predict(rows.detach().numpy()) == 1)
+        return torch.where(real[:, None], self.biased(rows), self.innocuous(rows))

@@ -50,6 +50,15 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     return path.as_uri()
 
 
+@pytest.fixture(scope="module")
+def pack_address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("pack")
+    path = folder / "test-pack.html"
+    pack = Path(__file__).parent / "golden" / "test-pack.toml"
+    path.write_text(render(BUILD(folder), pack, artifacts=folder), encoding="utf-8")
+    return path.as_uri()
+
+
 @pytest.fixture
 def page(browser: Any, address: str) -> Iterator[Any]:
     opened = browser.new_page(viewport={"width": 1280, "height": 900})
@@ -164,3 +173,34 @@ def test_details_are_open_on_paper(page: Any) -> None:
     )
     document = page.pdf(prefer_css_page_size=True)
     assert 4 < len(re.findall(rb"/Type\s*/Page[^s]", document)) < 40
+
+
+@pytest.mark.parametrize("width", [360, 390, 768, 1280])
+def test_nothing_of_a_pack_sticks_out_and_it_is_silent(browser: Any, pack_address: str, width: int) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.goto(pack_address)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    wide = page.evaluate(
+        """() => [...document.querySelectorAll('main *')]
+        .filter(e => !e.closest('.scroll, .visually-hidden, svg, thead')
+        && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"""
+    )
+    levels = page.evaluate("[...document.querySelectorAll('h1,h2,h3,h4,h5,h6')].map(h => +h.tagName[1])")
+    totals = page.locator(".totals").bounding_box()
+    page.close()
+    assert (wide, said) == ([], [])
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    assert totals["y"] + totals["height"] < 900, "the totals are seen without scrolling"
+
+
+def test_a_matrix_is_a_table_for_a_screen_reader_at_every_width(browser: Any, pack_address: str) -> None:
+    for width in (390, 1280):
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.goto(pack_address)
+        assert page.get_by_role("rowheader", name="2(c)", exact=True).count() == 1
+        assert page.get_by_role("columnheader", name="Evidence").count() == 3
+        row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="2(c)", exact=True))
+        assert row.get_by_role("cell").count() == 3
+        page.close()

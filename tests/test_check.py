@@ -50,3 +50,11 @@ def test_a_setting_needs_a_type_and_a_default():
         no_default.settings({})
     with pytest.raises(ConfigError, match="'epsilon' has no type"):
         no_type.settings({})
+
+
+def test_what_it_can_measure_is_declared_or_left_open():
+    def function(data):
+        """Title."""
+
+    assert check("a.b", measures={"x", "y"})(function).measures == frozenset({"x", "y"})
+    assert check("a.b")(function).measures == frozenset()

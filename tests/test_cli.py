@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -14,7 +15,7 @@ from audit.record import SCHEMA, Finding, Outcome, Planned, Record, write_record
 from audit.stats import proportion
 
 MAIN = "from audit.cli import main; main()"
-COMMANDS = ["demo", "init", "run", "checks", "documents", "judge", "render", "schema"]
+COMMANDS = ["demo", "init", "run", "checks", "documents", "judge", "render", "attest", "schema"]
 
 
 def call(*arguments, cwd, code=MAIN, **environment):
@@ -60,7 +61,7 @@ def test_help_lists_every_command(tmp_path):
 @pytest.mark.parametrize(
     "arguments",
     [["--help"], ["checks"], ["checks", "--json"], ["checks", "robustness.pgd"], ["documents"], ["schema"],
-     ["judge", "run"], ["judge", "run", "--json"], ["render", "run"]],
+     ["judge", "run"], ["judge", "run", "--json"], ["render", "run"], ["attest", "run"]],
 )  # fmt: skip
 def test_commands_without_a_model_import_no_torch(arguments, run_folder):
     code = (
@@ -82,6 +83,14 @@ def test_commands_without_a_model_import_no_torch(arguments, run_folder):
         (["judge", "absent"], "does not exist"),
         (["judge", "run", "--policy", "absent.toml"], "absent.toml does not exist"),
         (["render", "run", "--document", "technical-reprot"], "technical-report"),
+        (["render", "run", "--pack", "absent.toml"], "absent.toml does not exist"),
+        (["documents", "--pack", "absent.toml"], "absent.toml does not exist"),
+        (["attest", "run", "--document", "technical-reprot"], "the nearest is 'technical-report'"),
+        (["attest", "absent"], "does not exist"),
+        (
+            ["render", "run", "--attestations", "absent.toml"],
+            "absent.toml does not exist; `model-audit attest",
+        ),
         (["checks", "robustness.pdg"], "the nearest is 'robustness.pgd'"),
         (["init", "absent.pt2", "absent.csv"], "absent"),
         (["render", "run", "--output", "/proc/none/x.html"], "/proc/none/x.html cannot be written"),
@@ -214,3 +223,85 @@ def test_a_users_own_audit_folder_does_not_get_in_the_way(tmp_path):
     done = subprocess.run([script, "documents"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "technical-report" in done.stdout
+
+
+PACK = Path(__file__).parent / "golden" / "test-pack.toml"
+
+
+def test_documents_lists_what_each_is_of_and_when_it_is_due(tmp_path):
+    done = call("documents", "--pack", PACK, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0].split("  ")[0] == "document"
+    line = next(line for line in done.stdout.splitlines() if line.startswith("test-pack"))
+    assert all(
+        said in line for said in ("Rules for reading", "An invented country", "deferred", "2027-05-01")
+    )
+    facts = json.loads(call("documents", "--pack", PACK, "--json", cwd=tmp_path).stdout)
+    assert {fact["name"]: fact["clauses"] for fact in facts}["test-pack"] == 9
+
+
+def test_statements_go_from_the_template_to_the_page(run_folder):
+    here = run_folder.parent
+    done = call("attest", "run", "--document", "test-pack", "--pack", PACK, cwd=here)
+    path = run_folder / "attestations.toml"
+    assert done.stdout.strip() == f"wrote {Path('run') / 'attestations.toml'}: 4 open"
+    again = call("attest", "run", "--pack", PACK, cwd=here)
+    assert again.returncode == 3
+    assert "--force overwrites this one" in again.stderr
+    empty = 'text = ""\nname = ""\nrole = ""\ndate = ""'
+    filled = 'text = "To sort."\nname = "Jane"\nrole = "Head"\ndate = 2026-11-20'
+    path.write_text(path.read_text(encoding="utf-8").replace(empty, filled, 1), encoding="utf-8")
+    page = run_folder / "reports" / "test-pack.html"
+    assert call("render", "run", "--pack", PACK, cwd=here).stdout.strip().endswith("reports/test-pack.html")
+    assert "Stated by Jane, Head, 20 November 2026" in page.read_text(encoding="utf-8")
+    left = call("attest", "run", "--document", "test-pack", "--pack", PACK, "--out", "left.toml", cwd=here)
+    assert left.stdout.strip() == "wrote left.toml: 3 open"
+    fresh = call("attest", "run", "--document", "test-pack", "--pack", PACK, "--force", cwd=here)
+    assert fresh.stdout.strip().endswith("4 open")
+    assert "Jane" not in path.read_text(encoding="utf-8")
+
+
+def test_statements_lie_beside_the_run_or_are_named(run_folder):
+    here = run_folder.parent
+    said = '[[attestations]]\ndocument = "test-pack"\nclause = "1(a)"\n'
+    said += 'text = "x"\nname = "Jane"\nrole = "Head"\n'
+    (here / "attestations.toml").write_text(said + "date = 2026-11-20\n")
+    (here / "other.toml").write_text((said + "date = 2026-11-20\n").replace("Jane", "Ola"))
+    page = run_folder / "reports" / "test-pack.html"
+    call("render", "run", "--pack", PACK, cwd=here)
+    assert "Stated by Jane" in page.read_text(encoding="utf-8")
+    call("render", "run", "--pack", PACK, "--attestations", "other.toml", cwd=here)
+    assert "Stated by Ola" in page.read_text(encoding="utf-8")
+    (here / "attestations.toml").write_text(said)
+    broken = call("render", "run", "--pack", PACK, cwd=here)
+    assert broken.returncode == 3
+    assert "'date' is missing" in broken.stderr
+    assert call("render", "run", cwd=here).returncode == 0, "the technical report has no use for statements"
+
+
+def test_nothing_open_writes_nothing(run_folder):
+    done = call("attest", "run", "--document", "technical-report", cwd=run_folder.parent)
+    assert (done.returncode, done.stdout.strip()) == (0, "no statement is open")
+    assert not (run_folder / "attestations.toml").exists()
+
+
+def test_a_pack_that_names_a_check_that_there_is_not_is_refused_with_the_nearest(run_folder):
+    text = PACK.read_text(encoding="utf-8").replace("robustness.fgsm", "robustness.fgms")
+    (run_folder.parent / "test-pack.toml").write_text(text, encoding="utf-8")
+    done = call("render", "run", "--pack", "test-pack.toml", cwd=run_folder.parent)
+    assert done.returncode == 3
+    assert "clause '2(c)': evidence: 'robustness.fgms' is not an installed check" in done.stderr
+    assert "the nearest is 'robustness.fgsm'" in done.stderr
+
+
+def test_the_index_of_a_run_lists_what_was_rendered(run_folder):
+    here = run_folder.parent
+    for arguments in ([], ["--pack", PACK]):
+        assert call("render", "run", *arguments, cwd=here).returncode == 0
+    index = (run_folder / "reports" / "index.html").read_text(encoding="utf-8")
+    assert 'href="technical-report.html">Technical report<' in index
+    assert 'href="test-pack.html">Rules for reading skin marks<' in index
+    before = index
+    call("render", "run", "--output", "elsewhere/x.html", cwd=here)
+    assert not (here / "elsewhere" / "index.html").exists()
+    assert (run_folder / "reports" / "index.html").read_text(encoding="utf-8") == before

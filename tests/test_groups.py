@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audit.dataset import Dataset, Sensitive, written_out
-from audit.groups import count_cells, count_groupings, count_on, count_table, groupings
+from audit.errors import NotEvaluable
+from audit.groups import count_cells, count_groupings, count_on, count_table, cross, groupings
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=60))
@@ -181,3 +182,12 @@ def test_an_accelerator_counts_the_same_in_bounded_memory():
     assert np.array_equal(
         count_table(columns, (49, 2, 2), weights, "cuda"), count_table(columns, (49, 2, 2), weights)
     )
+
+
+def test_more_combinations_than_can_be_counted_are_refused():
+    """Five features of thirty groups each would be 24 million groups at a depth of five."""
+    levels = tuple(map(str, range(30)))
+    parts = [Sensitive(name=name, groups=levels, codes=np.zeros(9, np.int64)) for name in "abcde"]
+    assert len(cross(parts[:3]).groups) == 27_000
+    with pytest.raises(NotEvaluable, match=r"a x b x c x d x e make 24,300,000 groups.*smaller depth"):
+        cross(parts)

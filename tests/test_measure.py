@@ -148,6 +148,16 @@ def test_what_could_not_be_written_or_derived_again_is_broken_at_once(evidence):
     assert run(odd).status == "broken"
 
 
+def test_a_measure_that_a_check_did_not_declare_is_broken_and_names_the_nearest():
+    finding = run(fine, measures={"acuracy", "recall"})
+    assert (finding.status, finding.measures) == ("broken", ())
+    assert finding.reason == (
+        "ValueError: the check measured 'accuracy', which it does not declare; the nearest is 'acuracy'"
+    )
+    assert run(fine, measures={"accuracy", "recall"}).status == "measured"
+    assert run(fine).status == "measured", "a check that declares nothing may measure anything"
+
+
 def test_evidence_of_nothing_is_not_measured():
     def empty(data):
         """Title."""

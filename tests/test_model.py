@@ -285,3 +285,72 @@ def test_measuring_leaves_the_network_as_it_was():
     before = state_hash(module)
     measured_batch(of(module), torch.zeros(2, 1, 28, 28))
     assert state_hash(module) == before
+
+
+class Sequence(nn.Module):
+    """[N, T, 3] to logits of the last state."""
+
+    def __init__(self, kind=nn.LSTM):
+        super().__init__()
+        self.layer = kind(3, 4, batch_first=True)
+        self.last = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.last(self.layer(x)[0][:, -1])
+
+
+class OwnCell(nn.LSTM):
+    """A recurrent layer under another name."""
+
+
+RECURRENT = [(kind, form) for kind in (nn.LSTM, nn.GRU, nn.RNN) for form in ("module", "traced", "scripted")]
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*torch.jit:DeprecationWarning",
+    "ignore::torch.jit.TracerWarning",  # recurrent layers look at their input's shape
+    "ignore:The tensor attributes:UserWarning",  # export speaks of the weights of recurrent layers
+)
+@pytest.mark.parametrize(
+    ("kind", "form"),
+    [*RECURRENT, (nn.LSTM, "exported"), (nn.GRU, "exported"), (nn.RNN, "exported"), (OwnCell, "module")],
+)
+def test_cudnn_is_off_for_recurrent_layers_while_a_backward_pass_may_follow(kind, form):
+    network, rows = Sequence(kind).eval(), torch.randn(2, 5, 3)
+    make = {
+        "module": lambda: network,
+        "traced": lambda: torch.jit.trace(network, rows),
+        "scripted": lambda: torch.jit.script(network),
+        "exported": lambda: torch.export.export(network, (rows,)).module(),
+    }
+    model = Model(module=make[form](), device=torch.device("cpu"))
+    before = torch.backends.cudnn.enabled
+    with model.differentiable():
+        assert not torch.backends.cudnn.enabled
+        assert torch.is_grad_enabled()
+    assert torch.backends.cudnn.enabled == before
+    with pytest.raises(ValueError, match="no"), model.differentiable():
+        raise ValueError("no")
+    assert torch.backends.cudnn.enabled == before
+    assert not network.training
+
+
+def test_cudnn_stays_as_it_is_for_all_other_layers():
+    model = Model(module=seeded(CNN), device=torch.device("cpu"))
+    before = torch.backends.cudnn.enabled
+    with model.differentiable():
+        assert torch.backends.cudnn.enabled == before
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_a_recurrent_network_in_eval_mode_has_gradients_on_a_gpu(kind):
+    network, rows = Sequence(kind).eval(), torch.randn(6, 5, 3)
+    on_cpu = Model(module=network, device=torch.device("cpu"))
+    wanted, _ = on_cpu.input_gradient(rows, lambda scores: scores[:, 1])
+    device = torch.device("cuda")
+    on_gpu = Model(module=network.to(device), device=device)
+    found, _ = on_gpu.input_gradient(rows.to(device), lambda scores: scores[:, 1])
+    assert torch.allclose(found.cpu(), wanted, atol=1e-5)
+    assert not network.training

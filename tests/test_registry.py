@@ -7,7 +7,15 @@ import pytest
 
 from audit.check import Check
 from audit.errors import ConfigError
-from audit.registry import Broken, installed_checks, installed_functions, installed_products, make_plan
+from audit.registry import (
+    Broken,
+    check_names,
+    installed_check,
+    installed_checks,
+    installed_functions,
+    installed_products,
+    make_plan,
+)
 
 FIRST = [
     "fairness.groups", "interpretability.integrated_gradients", "interpretability.lime",
@@ -128,3 +136,16 @@ def test_the_entry_point_names_are_the_check_names():
     for point in entry_points(group="audit.checks"):
         item = point.load()
         assert item.name == point.name
+
+
+def test_one_check_is_found_by_its_name_and_no_other_is_imported():
+    assert check_names() == frozenset(installed_checks())
+    assert installed_check("performance.accuracy") is installed_checks()["performance.accuracy"]
+    code = (
+        "import sys; from audit.registry import check_names, installed_check; check_names()\n"
+        "print([m for m in sys.modules if m.startswith('audit.checks')])\n"
+        "installed_check('performance.accuracy')\n"
+        "print(sorted(m for m in sys.modules if m.count('.') > 2 and m.startswith('audit.checks')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[]", "['audit.checks.performance.accuracy']"]

@@ -9,17 +9,22 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tomlkit
 
+from audit.attestation import Attestation
+from audit.coverage import Status
+from audit.document import installed_documents, read_document
 from audit.evidence import Figure, Measure, Table
 from audit.judge import judge
 from audit.policy import Limit, Policy, Verdict
 from audit.record import Finding, Outcome, Planned, Record, canonical, read_record
-from audit.render import render, render_index
+from audit.render import render, render_contents, render_index, rendered_beside
 from audit.resources import TEMPLATES
 from audit.stats import proportion
 
@@ -462,3 +467,191 @@ def test_rendering_needs_no_torch(run: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) > 50_000
+
+
+PACK = GOLDEN / "test-pack.toml"
+STATED = (
+    Attestation(
+        document="test-pack", clause="1(a)", name="Jane Doe", role="Head of diagnostics",
+        date=date(2026, 11, 20),
+        text="The classifier sorts photographs for a second look by a doctor.\nThe clinic provides it.",
+    ),
+    Attestation(
+        document="test-pack", clause="2(d)", name="Ola Nordmann", role="Statistician",
+        date=date(2026, 11, 21), text="I read the report.",
+    ),
+)  # fmt: skip
+FORBIDDEN = re.compile(
+    r"\b(compl(y|ies) with|compliant|non-?compliant|conforms? (to|with)|in conformity with|hereby declare|"
+    r"we declare|is certified|certifies|meets the requirements?|fulfils? the requirements?|is lawful)\b",
+    re.IGNORECASE,
+)
+
+
+@pytest.fixture(scope="module")
+def pack_page(run: Path, record: Record) -> str:
+    return render(record, PACK, artifacts=run, attestations=STATED)
+
+
+def test_the_page_of_the_test_pack_is_the_golden_page(record: Record, pack_page: str) -> None:
+    """After a wanted change: UPDATE_GOLDEN=1, look at the page, and commit the file."""
+    golden = GOLDEN / "test-pack.html"
+    if os.environ.get("UPDATE_GOLDEN"):
+        golden.write_text(bare(pack_page, record), encoding="utf-8")
+    assert bare(pack_page, record) == golden.read_text(encoding="utf-8")
+
+
+def test_the_same_record_and_statements_give_the_same_bytes(
+    run: Path, record: Record, pack_page: str
+) -> None:
+    assert render(record, PACK, artifacts=run, attestations=list(STATED)) == pack_page
+    assert render(record, PACK, artifacts=run) != pack_page
+
+
+def first_page(page: str) -> str:
+    """The text above the contents."""
+    return Reader(page[: page.index("<nav")] + "</main></body></html>").text
+
+
+def test_page_one_of_a_pack_tells_what_was_done_and_what_is_open(pack_page: str) -> None:
+    text = first_page(pack_page)
+    for said in (
+        "lesion_cnn.pt2", "FAIL", "7 of 11 planned checks", "Planned and not measured: 1",
+        "Give 2 statements that only a person can give.", "Find evidence for 2 clauses",
+        "3 of 7 clauses that apply have all the evidence they ask for", "MEASURED 3", "ATTESTED 2",
+        "NOT EVIDENCED 2", "NOT APPLICABLE 1", "NEVER GENERATED 1", "An invented country · deferred",
+    ):  # fmt: skip
+        assert said in text, said
+
+
+def test_every_clause_stands_in_the_matrix_with_its_evidence(pack_page: str) -> None:
+    seen = Reader(pack_page)
+    rows = {
+        key: Reader(f"<table><tr>{row}</tr></table>").text
+        for key, row in re.findall(r'<tr role="row" id="clause-([^"]+)">(.*?)</tr>', pack_page, re.DOTALL)
+    }
+    assert list(rows) == ["1-a", "1-b", "2-a", "2-b", "2-c", "2-d", "2-e", "2-f", "3"]
+    assert "Stated by Jane Doe, Head of diagnostics, 20 November 2026" in rows["1-a"]
+    assert "Statement open State which other systems it is connected to." in rows["1-b"]
+    assert "accuracy 0.836 (0.815 to 0.855). PASS" in rows["2-a"].replace("\xa0", " ")
+    assert "Held against no limit." in rows["2-c"]
+    assert "FAIL" in rows["2-c"]
+    assert "Missing Calibration by group: ece" in rows["2-d"]
+    assert "Only the provider can declare it" in rows["3"]
+    assert "#finding-performance-accuracy" in seen.links
+    assert all(link[1:] in seen.ids for link in seen.links if link.startswith("#"))
+    assert len(seen.ids) == len(set(seen.ids))
+    for status in Status:
+        assert f'id="s-{status.lower()}"' in pack_page
+
+
+def test_statements_are_shown_and_open_ones_are_not_left_out(pack_page: str) -> None:
+    start = pack_page.index('<section id="statements"')
+    text = Reader(pack_page[start : pack_page.index("</section>", start)] + "</section>").text
+    assert text.count("Nobody has stated this.") == 2
+    assert "The clinic provides it. Jane Doe, Head of diagnostics, 20 November 2026" in text
+
+
+def test_an_empty_run_is_a_valid_document_that_is_all_gaps() -> None:
+    page = render(minimal([]), PACK)
+    text = first_page(page)
+    assert "0 of 8 clauses that apply have all the evidence" in text
+    assert "NOT EVIDENCED 8" in text
+    assert "carries no date" in text
+    assert all(link[1:] in Reader(page).ids for link in Reader(page).links)
+
+
+def written_pack(folder: Path, *changes: tuple[str, str]) -> Path:
+    text = PACK.read_text(encoding="utf-8").replace('name = "test-pack"', 'name = "own"')
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    path = folder / "own.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_superseded_or_overdue_pack_warns_on_page_one(record: Record, tmp_path: Path) -> None:
+    overdue = written_pack(tmp_path, ("review_by = 2027-05-01", "review_by = 2026-11-19"))
+    assert "This document is overdue" in first_page(render(record, overdue))
+    gone = ('status = "deferred"', 'status = "superseded"\nsuperseded_by = "new-rules"')
+    superseded = written_pack(tmp_path, gone)
+    assert "superseded by 'new-rules'; use that one" in first_page(render(record, superseded))
+
+
+def test_without_an_appendix_the_evidence_is_named_and_not_linked(record: Record, tmp_path: Path) -> None:
+    short = written_pack(tmp_path, ('template = "findings"', 'template = "environment"'))
+    page = render(record, short)
+    seen = Reader(page)
+    assert "Rates by group: true positive rate" in seen.text
+    assert not [link for link in seen.links if link.startswith("#finding-")]
+    assert all(link[1:] in seen.ids for link in seen.links)
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: ascii(text[:20]))
+def test_a_hostile_pack_and_hostile_statements_stay_text(text: str, record: Record, tmp_path: Path) -> None:
+    said = text.encode("utf-8", "ignore").decode()
+    values = tomlkit.parse(PACK.read_text(encoding="utf-8")).unwrap()
+    values |= {"name": "own", "title": said, "purpose": said, "audience": said, "version": said}
+    values["framework"] |= {"jurisdiction": said, "note": said, "sources": [said]}
+    values["framework"]["applies_from"][0]["what"] = said
+    for index, clause in enumerate(values["clauses"]):
+        clause |= {"id": f"{said}{index}", "label": said, "part": said}
+        clause |= {key: said for key in ("statement", "why") if key in clause}
+    values["sections"][1] |= {"title": said, "intro": said}
+    path = tmp_path / "own.toml"
+    path.write_text(tomlkit.dumps(values), encoding="utf-8")
+    stated = Attestation(
+        document="own", clause=f"{said}0", text=text, name=text, role=text, date=date(2026, 1, 1)
+    )
+    page = render(record, path, attestations=[stated])
+    seen = Reader(page)
+    assert seen.tags <= Reader(render(record, PACK, attestations=STATED)).tags
+    assert not [name for name, _ in seen.attributes if name.startswith("on") or name in ("style", "srcdoc")]
+    assert all(link.startswith("#") and link[1:] in seen.ids for link in seen.links)
+    assert len(seen.ids) == len(set(seen.ids))
+    assert not re.search("[\x00-\x08\x0e-\x1f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", page)
+    assert len(page) < 1_000_000
+
+
+@pytest.mark.parametrize("name", [*installed_documents(), str(PACK)])
+def test_no_document_claims_conformity_and_every_link_of_it_leads_somewhere(
+    name: str, run: Path, record: Record
+) -> None:
+    document = read_document(name)
+    for page in (render(record, name, artifacts=run), render(minimal([]), name)):
+        seen = Reader(page)
+        claims = [found[0] for found in FORBIDDEN.finditer(seen.text)]
+        assert claims == []
+        assert len(seen.ids) == len(set(seen.ids))
+        assert all(link.startswith("#") and link[1:] in seen.ids for link in seen.links)
+        for clause in document.clauses:
+            assert clause.label[:100] in seen.text
+
+
+@pytest.mark.parametrize(
+    "claim", ["The model complies with Article 15.", "It conforms to the standard.", "We hereby declare that"]
+)
+def test_the_search_for_claims_finds_them(claim: str) -> None:
+    assert FORBIDDEN.search(claim)
+
+
+def test_the_contents_of_a_run_list_every_document(run: Path, record: Record, tmp_path: Path) -> None:
+    (tmp_path / "technical-report.html").write_text(render(record, artifacts=run), encoding="utf-8")
+    (tmp_path / "test-pack.html").write_text(render(record, PACK), encoding="utf-8")
+    (tmp_path / "index.html").write_text("an older one", encoding="utf-8")
+    (tmp_path / "a b&<.html").write_text("not ours <title>a", encoding="utf-8")
+    entries = rendered_beside(tmp_path)
+    assert [(title, href) for title, href, _ in entries] == [
+        ("a b&<", "a%20b%26%3C.html"),
+        ("Technical report", "technical-report.html"),
+        ("Rules for reading skin marks", "test-pack.html"),
+    ]
+    page = render_contents(record, entries)
+    seen = Reader(page)
+    assert seen.links == [href for _, href, _ in entries]
+    assert "lesion_cnn.pt2" in seen.text
+    assert "FAIL" in seen.text
+    assert read_document(PACK).purpose in seen.text
+    assert page == render_contents(record, entries)
+    assert "No document has been rendered" in render_contents(record, [])

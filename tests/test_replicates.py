@@ -103,3 +103,11 @@ def test_the_pairs_share_the_level_and_each_interval_is_the_hybrid():
 def test_reading_an_interval_needs_no_numpy():
     code = "import sys, audit.stats, audit.replicates; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_group_that_is_lower_here_may_truly_be_the_higher_one():
+    """0.1 known to .01 against 0 that may be as much as .4: they may lie .39 apart or more."""
+    kept = {0.1: (0.1, 0.09, 0.11), 0.0: (0.0, 0.0, 0.4)}
+    value, low, high = over_pairs([{"v": 0.1}, {"v": 0.0}], 0.95, lambda group, _: kept[group["v"]])
+    assert (value, low) == (0.1, 0.0)
+    assert high == pytest.approx((0.01**2 + 0.4**2) ** 0.5 - 0.1)

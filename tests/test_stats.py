@@ -287,3 +287,25 @@ def test_one_row_proves_no_difference():
     for x in (0, 1):
         _, low, high = stats.newcombe({"x1": x, "n1": 1, "x0": 500, "n0": 5000}, 0.95)
         assert low < 0 < high
+
+
+def test_a_small_group_that_lies_below_by_chance_may_lie_above():
+    """0 of 50 against 1 of 1,000: the small group may truly be 7 points above, so 7 is the upper end."""
+    value, low, high = stats.largest_difference({"x": [0, 1], "n": [50, 1000]}, 0.95)
+    pair = stats.newcombe({"x1": 1, "n1": 1000, "x0": 0, "n0": 50}, 0.95)
+    assert pair[2] < 0.006
+    assert (value, low, high) == (0.001, 0.0, -pair[1])
+    assert high > 0.07
+
+
+@pytest.mark.parametrize(("rates", "sizes", "limit"), [
+    ((0.03, 0.0005), (60, 5000), 0.025), ((0.97, 0.999), (50, 1000), 0.02)
+])  # fmt: skip
+def test_a_true_difference_above_the_limit_seldom_passes(rates, sizes, limit):
+    """The upper end of the signed interval alone passed 14 and 21 of 100 such audits."""
+    random = np.random.default_rng(1)
+    passed = sum(
+        stats.largest_difference({"x": random.binomial(sizes, rates).tolist(), "n": sizes}, 0.95)[2] <= limit
+        for _ in range(400)
+    )
+    assert passed <= 0.05 * 400

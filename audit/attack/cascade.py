@@ -22,7 +22,7 @@ from audit.dataset import Ints
 
 _PGD_STEPS = 20
 _FIRST_APGD_START = 100
-_DONORS = 100
+_DONORS = 256
 _IMAGE_AXES = 4
 
 
@@ -108,13 +108,18 @@ def _single_step(target: Target) -> Callable[[Ints, Tensor, Ball], Found]:
 
 
 def boundary_attempt(target: Target, attack: HopSkipJump) -> Attempt:
-    """HopSkipJump, which asks for nothing but the class. A row falls where its nearest point is inside."""
+    """HopSkipJump, which asks for nothing but the class. A row falls where its nearest point is inside.
+
+    A walk may start at any of up to `_DONORS` of the rows looked at, spread over them all: data are often
+    sorted by class, so that the first rows would be of one class.
+    """
     started: list[Donors] = []
+    apart = -(-len(target.rows) // _DONORS) or 1
 
     def once(positions: Ints, labels: Tensor, inside: Ball) -> Found:
         model, rows = target.model, target.rows[positions]
         if not started:
-            started.append(donors(model, model.tensor(target.inputs[:_DONORS])))
+            started.append(donors(model, model.tensor(target.inputs[target.rows[::apart]])))
         reach = target.space.reach(model)
         near = hopskipjump(model, labels, inside.centre, reach, attack, rows, target.seed, started[0])
         fooled = near.distance <= inside.epsilon

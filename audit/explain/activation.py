@@ -35,7 +35,7 @@ class Ascent:
         jitter: the image is shifted by up to so many pixels at each step.
     """
 
-    steps: int = 128
+    steps: int = 64
     size: float = 0.02
     smooth: float = 1.0
     jitter: int = 2
@@ -121,12 +121,16 @@ def _value(model: Model, images: Tensor, objective: Objective) -> tuple[Tensor, 
 
 
 def _shifted(images: Tensor, shifts: Any) -> Tensor:
-    """Each image rolled by its own number of rows and columns."""
-    moved = [
-        image.roll((int(down), int(across)), (1, 2))
-        for image, (down, across) in zip(images, shifts, strict=True)
-    ]
-    return torch.stack(moved)
+    """Each image rolled by its own number of rows and columns; `shifts` is [n, 2]."""
+    moved = images
+    for axis, shift in ((2, shifts[:, 0]), (3, shifts[:, 1])):
+        size = images.shape[axis]
+        first = torch.as_tensor(shift, device=images.device)[:, None]
+        place = torch.arange(size, device=images.device)[None] - first
+        shape = [len(images), 1, 1, 1]
+        shape[axis] = size
+        moved = moved.gather(axis, (place % size).view(shape).expand_as(images))
+    return moved
 
 
 def _slope(images: Tensor, limits: tuple[float, float]) -> Tensor:

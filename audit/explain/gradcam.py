@@ -81,7 +81,7 @@ def gradcam(
         output: which number is explained.
 
     Raises:
-        ConfigError: the layer's output has no places, or the explained number does not depend on it.
+        ConfigError: the layer's output has no places, or the layer does not run.
     """
 
     def work(part: slice) -> tuple[Tensor]:
@@ -119,11 +119,11 @@ def _activation_and_slope(
 
     with model.differentiable():
         answer = _watched(model, [layer], keep, explained)
-        slopes = torch.autograd.grad(answer.sum(), list(seen.values()), allow_unused=True)
+        if layer not in seen:
+            raise ConfigError(f"gradcam: the layer '{layer}' takes no part in the answer; name another one.")
+        (slope,) = torch.autograd.grad(answer.sum(), seen[layer], allow_unused=True)
     model.passes.backward += len(rows)
-    if not slopes or slopes[0] is None:
-        raise ConfigError(f"gradcam: the answer does not depend on the layer '{layer}'; name another one.")
-    return seen[layer].detach(), slopes[0]
+    return seen[layer].detach(), torch.zeros_like(seen[layer]) if slope is None else slope
 
 
 def _watched(

@@ -76,16 +76,16 @@ def dependence(
     def work(part: slice) -> tuple[Tensor]:
         index = torch.arange(part.start, part.stop, device=rows.device)
         mask, row = own[index // count], rows[index % count]
-        total = torch.zeros(len(index), dtype=torch.float64)
+        total = row.new_zeros(len(index))
         for other in torch.split(background, max(1, model.passes.batch // len(index))):
             mixed = torch.where(mask[None], row[None], other[:, None])
             found = answers(model, mixed.flatten(0, 1), chosen, output)
-            total += found.view(len(other), -1).double().sum(dim=0).cpu()
+            total += found.view(len(other), -1).sum(dim=0)
         return (total / others,)
 
     with torch.no_grad():
         (values,) = model.in_batches(work, len(sets) * count, rows_each=others)
-    found: Doubles = values.view(len(sets), count).numpy()
+    found: Doubles = values.view(len(sets), count).cpu().double().numpy()
     return found
 
 

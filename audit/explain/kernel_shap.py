@@ -165,12 +165,12 @@ def coalition_values(
     count = len(masks)
     if not count:
         return np.zeros((len(rows), 0))
-    kept = torch.from_numpy(masks).to(rows.device)
+    kept = torch.from_numpy(masks).to(rows.device)[:, owner]
 
     def work(part: slice) -> tuple[Tensor]:
         pair = torch.arange(part.start, part.stop, device=rows.device)
         row = pair // count
-        own, keep, wanted = rows[row], kept[pair % count][:, owner], classes[row]
+        own, keep, wanted = rows[row], kept[pair % count], classes[row]
         total = own.new_zeros(len(pair))
         for other in torch.split(background, max(1, model.passes.batch // len(pair))):
             mixed = torch.where(keep[None], own[None], other[:, None])
@@ -193,29 +193,34 @@ def shapley_values(design: Design, values: Doubles, base: Doubles, fx: Doubles) 
         base: [N] value of the empty coalition.
         fx: [N] value of the full one.
     """
-    everything = _solve(design.masks, design.weights, values, base, fx)
-    if design.groups < 2:  # noqa: PLR2004 - one sub-design has no spread
-        error = np.full_like(everything, np.nan if design.groups else 0.0)
-        return ShapleyValues(everything, error)
-    parts = []
-    for group in range(design.groups):
-        inside = design.group == group
-        use = inside | (design.group == COMPLETE)
-        scale = design.weights[design.group != COMPLETE].sum() / design.weights[inside].sum()
-        weights = np.where(inside, design.weights * scale, design.weights)[use]
-        parts.append(_solve(design.masks[use], weights, values[:, use], base, fx))
-    spread = np.std(np.stack(parts), axis=0, ddof=1)
-    return ShapleyValues(everything, spread / math.sqrt(design.groups))
-
-
-def _solve(masks: Bools, weights: Doubles, values: Doubles, base: Doubles, fx: Doubles) -> Doubles:
-    """[N, M] weighted least squares with sum = fx - base, by the Lagrangian (Covert and Lee, equation 7)."""
     difference = fx - base
-    if masks.shape[1] == 1:
-        return difference[:, None]
-    z = masks.astype(np.float64)
-    gram = z.T @ (z * weights[:, None])
-    moment = ((values - base[:, None]) * weights) @ z
+    if design.masks.shape[1] == 1:
+        return ShapleyValues(difference[:, None], np.zeros((len(fx), 1)))
+    gains = values - base[:, None]
+    gram, moment = _sums(design, gains, COMPLETE)
+    drawn = [_sums(design, gains, group) for group in range(design.groups)]
+    whole = _solve(gram + sum(g for g, _ in drawn), moment + sum(m for _, m in drawn), difference)
+    if design.groups < 2:  # noqa: PLR2004 - one sub-design has no spread
+        return ShapleyValues(whole, np.full_like(whole, np.nan if design.groups else 0.0))
+    mass = np.array([design.weights[design.group == group].sum() for group in range(design.groups)])
+    parts = [
+        _solve(gram + scale * g, moment + scale * m, difference)
+        for scale, (g, m) in zip(mass.sum() / mass, drawn, strict=True)
+    ]
+    spread = np.std(np.stack(parts), axis=0, ddof=1)
+    return ShapleyValues(whole, spread / math.sqrt(design.groups))
+
+
+def _sums(design: Design, gains: Doubles, group: int) -> tuple[Doubles, Doubles]:
+    """[M, M] and [N, M] sums over the coalitions of a sub-design that the least squares need."""
+    inside = design.group == group
+    z = design.masks[inside].astype(np.float64)
+    weighted = z * design.weights[inside, None]
+    return z.T @ weighted, gains[:, inside] @ weighted
+
+
+def _solve(gram: Doubles, moment: Doubles, difference: Doubles) -> Doubles:
+    """[N, M] weighted least squares with a given sum, by the Lagrangian (Covert and Lee, equation 7)."""
     free = np.linalg.solve(gram, np.concatenate([moment, np.ones((1, len(gram)))]).T).T
     fitted, ones = free[:-1], free[-1]
     excess = fitted.sum(axis=1) - difference

@@ -101,6 +101,8 @@ def table_values(model: Model, rows: Tensor, classes: Tensor, noise: Noise, outp
 def table_neighbourhood(rows: Tensor, noise: Noise) -> Neighbourhood:
     """Interpretable features and weights of a block of rows, the row itself first.
 
+    Without categories they are the same for all rows and given once.
+
     A numeric feature is its noise in standard deviations, a categorical one is 1 where the row's category
     was kept. The kernel is Gaussian of width 0.75 * sqrt(M) in these units.
     """
@@ -111,7 +113,7 @@ def table_neighbourhood(rows: Tensor, noise: Noise) -> Neighbourhood:
     width = TABLE_WIDTH * math.sqrt(units.shape[1])
 
     def block(part: slice) -> tuple[Tensor, Tensor]:
-        own = flat[part]
+        own = flat[part] if noise.categorical else flat[:1]
         z = units.expand(len(own), *units.shape).clone()
         distance = numeric.expand(len(own), -1).clone()
         for index, columns in noise.categorical:
@@ -156,15 +158,20 @@ def image_values(
 def image_neighbourhood(masks: Tensor, segments: Tensor) -> Neighbourhood:
     """Masks and weights of a block of images, the whole image first; a segment that it lacks is always 0.
 
+    One for all where each image has as many segments.
+
     The kernel has width 0.25 on the cosine distance to the whole image.
     """
     counts = segments.flatten(1).amax(dim=1).cpu() + 1
     whole = torch.cat([torch.ones(1, masks.shape[1], dtype=torch.bool), masks]).double()
     exists = (torch.arange(masks.shape[1]) < counts[:, None]).double()
 
+    alike = bool(exists.all())
+
     def block(part: slice) -> tuple[Tensor, Tensor]:
-        z = whole[None] * exists[part, None]
-        distance = 1 - (z.sum(dim=2) / counts[part, None]).sqrt()
+        chosen = slice(0, 1) if alike else part
+        z = whole[None] * exists[chosen, None]
+        distance = 1 - (z.sum(dim=2) / counts[chosen, None]).sqrt()
         return z, (-distance.square() / (2 * IMAGE_WIDTH**2)).exp()
 
     return block
@@ -183,7 +190,8 @@ def fit_surrogates(neighbourhood: Neighbourhood, values: Tensor, features: int) 
     """Weighted ridge regression for every row, in blocks that bound the memory.
 
     Args:
-        neighbourhood: gives features [k, S + 1, M] and weights [k, S + 1] of a block of rows.
+        neighbourhood: gives features [k, S + 1, M] and weights [k, S + 1] of a block of k rows, or with 1 for
+            k where they are the same for all.
         values: [N, S + 1] the explained number, at the row itself first; on the CPU.
         features: M.
     """
@@ -193,7 +201,9 @@ def fit_surrogates(neighbourhood: Neighbourhood, values: Tensor, features: int) 
     for start in range(0, rows, at_once):
         part = slice(start, min(rows, start + at_once))
         z, weights = neighbourhood(part)
-        parts.append(_fit(z, weights, values[part].double()))
+        own = values[part].double()
+        shared = len(z) == 1
+        parts.append(_fit_shared(z[0], weights[0], own) if shared else _fit(z, weights, own))
     columns = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
     return Surrogates(*columns)
 
@@ -216,6 +226,22 @@ def _fit(z: Tensor, weights: Tensor, values: Tensor) -> tuple[Tensor, ...]:
     fitted = (design @ solution[..., None]).squeeze(2)
     error = subs.std(dim=0)[:, 1:] / math.sqrt(_GROUPS)
     return solution[:, 1:], solution[:, 0], local, _weighted_r2(values, fitted, weights), error
+
+
+def _fit_shared(z: Tensor, weights: Tensor, values: Tensor) -> tuple[Tensor, ...]:
+    """As `_fit`, for rows [k, S + 1] that share features [S + 1, M] and weights [S + 1]."""
+    design = torch.cat([torch.ones_like(z[:, :1]), z], dim=1)
+    weighted = design * weights[:, None]
+    groups = [slice(group, None, _GROUPS) for group in range(_GROUPS)]
+    gram = torch.stack([weighted[group].T @ design[group] for group in groups])
+    moment = torch.stack([(values[:, group] @ weighted[group]).T for group in groups])
+    penalty = RIDGE * torch.eye(design.shape[1], dtype=design.dtype)
+    penalty[0, 0] = 0
+    solution = torch.linalg.solve(gram.sum(dim=0) + penalty, moment.sum(dim=0)).T
+    subs = torch.linalg.solve(gram + penalty / _GROUPS, moment)
+    error = subs.std(dim=0)[1:].T / math.sqrt(_GROUPS)
+    r2 = _weighted_r2(values, solution @ design.T, weights[None])
+    return solution[:, 1:], solution[:, 0], solution @ design[0], r2, error
 
 
 def _weighted_r2(values: Tensor, fitted: Tensor, weights: Tensor) -> Tensor:

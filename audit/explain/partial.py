@@ -124,9 +124,16 @@ def places_of(feature: Feature, flat: Doubles, points: int) -> Places:
 
 
 def bin_edges(values: Doubles, bins: int) -> Doubles:
-    """At most `bins` + 1 different quantiles of `values`, each of them a value that was seen."""
+    """At most `bins` + 1 different quantiles of `values`, each of them a value that was seen.
+
+    Where most rows share one value (a capital gain of 0) hardly any quantile differs from another; then
+    they are quantiles of the different values, so that the others are seen at all.
+    """
     shares = np.linspace(0, 1, bins + 1)
     found: Doubles = np.unique(np.quantile(values, shares, method="inverted_cdf")).astype(np.float64)
+    if len(found) <= (bins + 1) // 2:
+        different = np.unique(values)
+        found = np.unique(np.quantile(different, shares, method="inverted_cdf")).astype(np.float64)
     return found
 
 

@@ -1,4 +1,4 @@
-"""Principal reasons of a decision: which features pull a row away from a reference, place by place, in every run.
+"""Principal reasons of a decision: which features pull a row down against a reference, in every run.
 
 Source: Lundberg and Lee 2017 for the shares (Shapley values with one reference row); the rule that a reason
 stands only where every run gives it the same place is this product's own.
@@ -57,8 +57,15 @@ def typical_row(features: Sequence[Feature], rows: Floats, centre: Centre) -> Fl
 
 
 def shapley_runs(
-    model: Model, rows: Tensor, references: Tensor, owner: Tensor, features: int, chosen: int, samples: int, seed: int
-) -> Runs:  # fmt: skip
+    model: Model,
+    rows: Tensor,
+    references: Tensor,
+    owner: Tensor,
+    features: int,
+    chosen: int,
+    samples: int,
+    seed: int,
+) -> Runs:
     """Shapley values of every row against each run's reference. Costs R * n * S rows forward.
 
     Args:

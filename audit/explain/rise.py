@@ -122,6 +122,6 @@ def importance(values: Tensor, masks: Masks, member: Tensor) -> Importance:
 def _blocks(masks: Masks, samples: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Numbers of masks and the masks around their mean, flat, in blocks that bound the memory."""
     at_once = max(1, _MASKS_AT_ONCE // int(np.prod(masks.shape)))
-    for numbers in torch.split(torch.arange(samples, device=masks.device), at_once):
-        flat = masks.made(numbers.cpu().numpy()).flatten(1)
-        yield numbers, flat.to(accurate(flat)) - masks.keep
+    for numbers in torch.split(torch.arange(samples), at_once):
+        flat = masks.made(numbers.numpy()).flatten(1)
+        yield numbers.to(masks.device), flat.to(accurate(flat)) - masks.keep

@@ -117,9 +117,10 @@ def rollout(model: Model, rows: Tensor, classes: Tensor, read: Read = "auto") ->
     depth: list[int] = []
 
     def work(part: slice) -> tuple[Tensor, Tensor]:
-        inputs = rows[part].clone()
+        inputs = rows[part].clone().requires_grad_(read == "auto")
         with captured(model) as seen, torch.set_grad_enabled(read == "auto"):
-            scores = model.scores(inputs.requires_grad_(read == "auto"))
+            # A copy, because a network may write into its input.
+            scores = model.scores(inputs.clone())
         weights = [_square(call.weights, len(inputs)) for call in seen]
         _same_length(weights)
         depth[:] = [len(weights)]
@@ -173,7 +174,8 @@ def _reading(model: Model, scores: Tensor, last: Call, classes: Tensor, read: Re
     """[n, T] how much the answer reads each output position of the last attention layer."""
     count, length = len(scores), last.weights.shape[-1]
     if read == "auto":
-        (gradient,) = torch.autograd.grad(quantity(scores, classes, "log_odds").sum(), last.tokens)
+        objective = quantity(scores, classes, "log_odds").sum()
+        (gradient,) = torch.autograd.grad(objective, last.tokens, materialize_grads=True)
         model.passes.backward += count
         gradient = gradient if last.batch_first else gradient.transpose(0, 1)
         size = gradient.detach().double().norm(dim=-1)

@@ -82,9 +82,9 @@ def noisy_gradients(
         first = for_sums(rows.new_zeros(groups, *rows[part].shape))
         second = first.clone()
         at_once = max(1, model.passes.batch // len(first[0]))
-        for numbers in torch.split(torch.arange(samples, device=rows.device), at_once):
+        for numbers in torch.split(torch.arange(samples), at_once):
             slopes = for_sums(_slopes(model, rows[part], classes[part], index[part], numbers, copies))
-            share = dealt(numbers, groups)
+            share = dealt(numbers.to(rows.device), groups)
             first += torch.tensordot(share, slopes, dims=1)
             second += torch.tensordot(share, slopes.square_(), dims=1)
         return _moments(first, second, samples, for_sums(member))
@@ -97,7 +97,7 @@ def _slopes(
     model: Model, rows: Tensor, classes: Tensor, index: Ints, numbers: Tensor, copies: Copies
 ) -> Tensor:
     """[S, k, ...] scaled gradients at the copies with these numbers of k rows."""
-    streams = numbers.cpu().numpy()[:, None] + index * _MOST_SAMPLES
+    streams = numbers.numpy()[:, None] + index * _MOST_SAMPLES
     draws = Draws(streams.reshape(-1), copies.seed, "smoothgrad", rows.device)
     noise = draws.normal(tuple(rows.shape[1:])).view(len(numbers), *rows.shape)
     noisy = torch.addcmul(rows, noise, copies.spread).flatten(0, 1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from audit.dataset import Dataset, Ints, Sensitive
-from audit.errors import ConfigError, NotApplicable, nearest
+from audit.errors import ConfigError, NotApplicable, NotEvaluable, nearest
 from audit.fairness.cells import Cells, one_against_rest
 from audit.fairness.controls import Strata
 from audit.groups import Grouping, count_groupings, count_table, cross
@@ -49,8 +49,11 @@ def outcomes(data: Dataset, predicted: Ints, classes: Sequence[str]) -> Outcomes
 
     Raises:
         NotApplicable: two classes, and none is named or favourable.
+        NotEvaluable: there is nobody in the data.
         ConfigError: a class that does not exist is named.
     """
+    if not data.size:
+        raise NotEvaluable("the data hold 0 people")
     labelled = data.labelled
     labels = data.labels if labelled else predicted
     size = max(len(data.classes), int(labels.max()) + 1, int(predicted.max()) + 1)

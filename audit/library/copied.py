@@ -55,7 +55,7 @@ def _copy(module: nn.Module, what: str, instead: str) -> nn.Module:
         found = copy.deepcopy(module)
     except Exception as error:
         raise NotApplicable(
-            f"{what} needs a copy of the network, and it cannot be copied ({type(error).__name__}); {instead}."
+            f"{what} needs a copy of the network, which cannot be copied ({type(error).__name__}); {instead}."
         ) from error
     for part in found.modules():
         if getattr(part, "inplace", False) is True:

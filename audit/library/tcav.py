@@ -39,11 +39,14 @@ class Direction:
 
     Attributes:
         vector: [H] of length 1, towards the concept.
+        distance: how far held-out examples lie from held-out others along it; about 0 for a concept that
+            the layer does not hold.
         right: held-out examples on their side of the plane.
         held_out: number of held-out examples.
     """
 
     vector: Doubles
+    distance: float
     right: int
     held_out: int
 
@@ -55,15 +58,19 @@ class Pushes:
     Attributes:
         place: where the hidden values were read.
         pushed: for each concept [n], whether a step towards it raises the explained number.
+        strength: for each concept [n], by how much the way from others to the concept raises it, to first
+            order. A random direction pushes all rows one way as well where the network is nearly linear,
+            but there is no way to go along it.
         directions: the concepts' directions.
-        controls: [K, n] the same as `pushed` for random concepts.
+        controls: [K, n] the same as `strength` for random concepts.
         usable: [n] whether the row has a finite slope that is not zero.
     """
 
     place: str
     pushed: Mapping[str, Ints]
+    strength: Mapping[str, Doubles]
     directions: Mapping[str, Direction]
-    controls: Ints
+    controls: Doubles
     usable: Ints
 
 
@@ -78,7 +85,7 @@ def tcav(
     controls: int = 20,
     examples: int = 100,
 ) -> Pushes:
-    """Whether each concept, and each random one, raises the explained number of each row.
+    """Whether, and how much, each concept raises the explained number of each row, beside random ones.
 
     Args:
         model: the network.
@@ -107,8 +114,9 @@ def tcav(
     chance = [random_direction(pool, examples, random) for _ in range(controls)]
     usable = np.isfinite(slopes).all(axis=1) & (slopes != 0).any(axis=1)
     pushed = {name: (slopes @ item.vector > 0).astype(np.int64) for name, item in found.items()}
-    random_pushes = np.stack([slopes @ item.vector > 0 for item in chance]).astype(np.int64)
-    return Pushes(place.place, pushed, found, random_pushes, usable.astype(np.int64))
+    strength = {name: slopes @ item.vector * item.distance for name, item in found.items()}
+    by_chance = np.stack([slopes @ item.vector * item.distance for item in chance])
+    return Pushes(place.place, pushed, strength, found, by_chance, usable.astype(np.int64))
 
 
 def direction(examples: Doubles, others: Doubles, random: np.random.Generator) -> Direction:
@@ -130,8 +138,10 @@ def direction(examples: Doubles, others: Doubles, random: np.random.Generator) -
     fit = LogisticRegression(max_iter=1000).fit((values[~apart] - centre) / scale, labels[~apart])
     right = int((fit.predict((values[apart] - centre) / scale) == labels[apart]).sum())
     vector = fit.coef_[0] / scale
-    length = np.linalg.norm(vector)
-    return Direction(vector / (length or 1.0), right, int(apart.sum()))
+    vector = vector / (np.linalg.norm(vector) or 1.0)
+    along = values @ vector
+    distance = along[apart & (labels == 1)].mean() - along[apart & (labels == 0)].mean()
+    return Direction(vector, float(distance), right, int(apart.sum()))
 
 
 def random_direction(pool: Doubles, count: int, random: np.random.Generator) -> Direction:

@@ -341,33 +341,14 @@ class Adversaries:
             rows: rows to look at; None for all.
             scale: what one epsilon counts.
         """
-        from audit.attack.curve import Attempt, walk
-        from audit.attack.hopskipjump import donors, hopskipjump
-        from audit.attack.loop import Found
+        from audit.attack.cascade import boundary_attempt
+        from audit.attack.curve import walk
 
         radii = _radii(epsilons)
         settings = {"epsilons": radii, "rows": rows, "scale": scale, **asdict(attack)}
 
         def run(target: Target) -> tuple[AtEpsilon, ...]:
-            reach = target.space.reach(self.model)
-            others = donors(self.model, self.model.tensor(target.inputs[target.rows]))
-
-            def once(positions: Ints, labels: Tensor, inside: Ball) -> Found:
-                near = hopskipjump(
-                    self.model,
-                    labels,
-                    inside.centre,
-                    reach,
-                    attack,
-                    target.rows[positions],
-                    self.seed,
-                    others,
-                )
-                fooled = near.distance <= inside.epsilon
-                never = fooled & ~fooled
-                return Found(fooled, near.points, never, never, never)
-
-            return walk(target, radii, attack.norm, [Attempt("hopskipjump", once, gradients=False)])
+            return walk(target, radii, attack.norm, [boundary_attempt(target, attack)])
 
         return self._once("hopskipjump", settings, run, gradients=False)
 

@@ -39,7 +39,7 @@ RULE = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Test:
+class Trial:
     """One number of a card and the side of a bound on which it should be.
 
     Attributes:
@@ -98,11 +98,11 @@ class Card:
     method: str
     conclusion: Conclusion
     why: tuple[str, ...]
-    tests: tuple[Test, ...]
+    tests: tuple[Trial, ...]
     passes: tuple[int, int] = (0, 0)
 
 
-def card(method: str, tests: Sequence[Test], passes: tuple[int, int] = (0, 0)) -> Card:
+def card(method: str, tests: Sequence[Trial], passes: tuple[int, int] = (0, 0)) -> Card:
     """The card of a method that gave an explanation, by `RULE`."""
     broken = _against(tests)
     if broken:
@@ -121,7 +121,7 @@ def no_explanation(method: str, reason: str, passes: tuple[int, int] = (0, 0)) -
     return Card(method, "no explanation", (reason,), (), passes)
 
 
-def _against(tests: Sequence[Test]) -> list[str]:
+def _against(tests: Sequence[Trial]) -> list[str]:
     """What makes the explanation not supported."""
     faithful = [test for test in tests if test.weight == "faithful"]
     found = []
@@ -130,7 +130,7 @@ def _against(tests: Sequence[Test]) -> list[str]:
     return found + [_said(test) for test in tests if test.weight == "decides" and test.outcome == "failed"]
 
 
-def _said(test: Test) -> str:
+def _said(test: Trial) -> str:
     item = test.measure
     if test.outcome == "not tested" or item is None or item.value is None:
         reason = test.reason or (item.reason if item else "") or "nothing could be measured"

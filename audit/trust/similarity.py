@@ -46,8 +46,9 @@ def rank_correlation(one: Doubles, other: Doubles) -> Doubles:
 def top_overlap(one: Doubles, other: Doubles, k: int) -> Doubles:
     """[n] Jaccard overlap of the k features of largest magnitude in each row, in [0, 1].
 
-    A feature with at most 1 % of the largest value leads nothing. NaN where a side has no leading feature or is not finite. With
-    k at or above the number of features there would be nothing to choose, so k is at most half of them.
+    A feature with at most 1 % of the largest value leads nothing. NaN where a side has no leading feature or
+    is not finite. With k at or above the number of features there would be nothing to choose, so k is at
+    most half of them.
 
     Args:
         one: [n, M] values.

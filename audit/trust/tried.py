@@ -22,9 +22,9 @@ from audit.trust.rule import (
     LEAST_STABLE,
     MOST_INCOMPLETE,
     MOST_RANDOMISED,
-    Test,
+    Trial,
 )
-from audit.trust.scaffolding import Asked, leads
+from audit.trust.scaffolding import Asked, Lead, leads, off_manifold, perturbed
 from audit.trust.study import (
     Faithfulness,
     Likeness,
@@ -58,7 +58,7 @@ class Tried:
     item: Attribution
     values: Doubles
     measures: list[Measure] = field(default_factory=list)
-    tests: list[Test] = field(default_factory=list)
+    tests: list[Trial] = field(default_factory=list)
     passes: tuple[int, int] = (0, 0)
 
 
@@ -78,11 +78,13 @@ class MadeUp:
     Attributes:
         on: lead of the first on rows of the data.
         off: lead of the second on made-up rows.
+        share: made-up rows that lie further from the data than 95 % of its own rows do.
         names: the first and the second feature.
     """
 
     on: Measure
     off: Measure
+    share: Measure
     names: tuple[str, str]
 
     @property
@@ -127,18 +129,25 @@ def made_up(subject: Subject) -> dict[str, MadeUp]:
     owner = subject.parts.owner.reshape(-1)
     asked = Asked(subject.model, data, index, classes, owner, subject.explained.output)
     found = {}
+    flat = data.inputs.reshape(len(data), -1)
     for kind, lead in leads(asked, seed=subject.seed).items():
-        pair = names[lead.on], names[lead.off]
-        number = partial(
-            mean,
-            unit="share",
-            settings={"perturbation": kind, "on_data": pair[0], "off_data": pair[1]},
-            left_out=f"{lead.left_out} rows react to no change" if lead.left_out else "",
-            reason=f"fewer than 2 of {len(index)} rows react to a change",
-        )
-        on = number("on_manifold_lead", lead.on_lead.tolist())
-        found[str(kind)] = MadeUp(on, number("off_manifold_lead", lead.off_lead.tolist()), pair)
+        rows = perturbed(data, flat[index], owner, kind, 1, subject.seed)[:, 0]
+        far, count = off_manifold(flat, rows, subject.seed)
+        share = proportion("off_manifold_share", far, count, settings={"perturbation": kind})
+        found[str(kind)] = _leads(lead, (names[lead.on], names[lead.off]), kind, share)
     return found
+
+
+def _leads(lead: Lead, pair: tuple[str, str], kind: str, share: Measure) -> MadeUp:
+    number = partial(
+        mean,
+        unit="share",
+        settings={"perturbation": kind, "on_data": pair[0], "off_data": pair[1]},
+        left_out=f"{lead.left_out} rows react to no change" if lead.left_out else "",
+        reason=f"too few rows react to a change; {lead.left_out} do not",
+    )
+    on = number("on_manifold_lead", lead.on_lead.tolist())
+    return MadeUp(on, number("off_manifold_lead", lead.off_lead.tolist()), share, pair)
 
 
 def put_to_the_test(subject: Subject, item: Tried, shared: Shared, *, seeds: int, draws: int) -> None:
@@ -237,17 +246,17 @@ def _faithful(item: Tried, fill: str, found: Faithfulness) -> None:
     same = int((gain.beaten < CHANCE).sum())
     indistinct = proportion("indistinguishable_share", same, len(gain.beaten), better="lower", **fields)
     item.measures += [both, deletion, insertion, against, indistinct]
-    asked = partial(Test, bound=LEAST_GAIN, needed=True)
+    asked = partial(Trial, bound=LEAST_GAIN, needed=True)
     item.tests += [
         asked(name=f"gain over random rankings, {fill} fill", measure=both, weight="faithful"),
         asked(name=f"gain over no model, {fill} fill", measure=against, weight="weakens"),
-        Test(name=f"rows not told from random, {fill} fill", measure=indistinct, weight="told"),
+        Trial(name=f"rows not told from random, {fill} fill", measure=indistinct, weight="told"),
     ]
 
 
 def _randomised(subject: Subject, item: Tried, draws: int) -> None:
     test = partial(
-        Test,
+        Trial,
         name="rank correlation with random weights",
         weight="decides",
         bound=MOST_RANDOMISED,
@@ -269,20 +278,20 @@ def _stable(subject: Subject, item: Tried, seeds: int) -> None:
     rank, overlap = _likeness(item, between_seeds(subject, item.name, item.values, seeds), "seed")
     name = "rank correlation between seeds"
     item.tests += [
-        Test(name=name, measure=rank, weight="decides", bound=LEAST_STABLE, needed=True),
-        Test(name="overlap of the leading features between seeds", measure=overlap, weight="told"),
+        Trial(name=name, measure=rank, weight="decides", bound=LEAST_STABLE, needed=True),
+        Trial(name="overlap of the leading features between seeds", measure=overlap, weight="told"),
     ]
     other = between_baselines(subject, item.name, item.values)
     if other is not None:
         rank, overlap = _likeness(item, other, "baseline")
         item.tests += [
-            Test(name="rank correlation between baselines", measure=rank, weight="told"),
-            Test(name="overlap of the leading features between baselines", measure=overlap, weight="told"),
+            Trial(name="rank correlation between baselines", measure=rank, weight="told"),
+            Trial(name="overlap of the leading features between baselines", measure=overlap, weight="told"),
         ]
 
 
 def _fragile(subject: Subject, item: Tried, near: Close) -> None:
-    asked = partial(Test, name="rank correlation with a point nearby", weight="weakens", bound=LEAST_NEARBY)
+    asked = partial(Trial, name="rank correlation with a point nearby", weight="weakens", bound=LEAST_NEARBY)
     if near.points is None:
         item.tests.append(asked(measure=None, reason=near.reason))
         return
@@ -290,7 +299,7 @@ def _fragile(subject: Subject, item: Tried, near: Close) -> None:
     rank, overlap = _likeness(item, found, "nearby", {"epsilon": near.epsilon})
     item.tests += [
         asked(measure=rank),
-        Test(name="overlap of the leading features with a point nearby", measure=overlap, weight="told"),
+        Trial(name="overlap of the leading features with a point nearby", measure=overlap, weight="told"),
     ]
 
 
@@ -308,7 +317,7 @@ def _likeness(
 def _own(item: Tried) -> None:
     """What the method says of itself: completeness and local fit. They are measures of its own check."""
     usable = item.item.usable()
-    weakens = partial(Test, weight="weakens")
+    weakens = partial(Trial, weight="weakens")
     if item.item.completeness is not None:
         error = number("completeness_error", item.item.completeness[usable], item.name, "finite errors")
         item.tests.append(
@@ -324,7 +333,7 @@ def _off_data(item: Tried, found: Mapping[str, MadeUp]) -> None:
     """It fails only where both leads are above the bound, so the less certain one is shown."""
     asks_made_up_rows = item.item.passes[1] == 0
     item.tests += [
-        Test(
+        Trial(
             name=f"lead of another feature on rows made up as {kind} does",
             measure=lead.weaker,
             weight="decides" if asks_made_up_rows else "weakens",

@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from audit.attack.cascade import Cascade, cascade_attempts
+from audit.attack.cascade import Cascade, boundary_attempt, cascade_attempts
 from audit.attack.curve import Target, pgd_curve, walk
+from audit.attack.hopskipjump import HopSkipJump
 from audit.attack.loop import Pgd
 from audit.attack.space import Space
 from audit.model import Model, Passes, state_hash
@@ -121,6 +122,27 @@ def test_without_gradients_only_what_asks_for_answers_is_tried():
     assert found[1].fooled.sum() >= 0.9 * (np.abs(inputs.sum(1) - 1) < 0.2).sum()
     assert model.passes.backward == 0
     assert not found[-1].zero.any()
+
+
+class Corner(nn.Module):
+    """Class 1 where both inputs are above .99: a random point is there once in 10,000."""
+
+    def forward(self, x):
+        lead = x.amin(dim=1) - 0.99
+        return torch.stack([-lead, lead], dim=1)
+
+
+def test_a_walk_starts_at_rows_of_the_other_class_wherever_they_stand_in_the_data():
+    inputs = np.full((1040, 2), 0.9, np.float32)
+    inputs[1000:] = 1.0
+    labels = (inputs.min(1) > 0.99).astype(np.int64)
+    model = Model(module=Corner().eval(), device=torch.device("cpu"))
+    one = np.ones(2, np.float32)
+    space = Space(scale="input", unit=one, low=one * 0, high=one, epsilons=())
+    target = Target(model, inputs, labels, np.arange(1040), labels == 0, space, 0)
+    attempt = boundary_attempt(target, HopSkipJump(norm="linf", iterations=1, evaluations=10))
+    (found,) = walk(target, [0.095], "linf", [attempt])
+    assert found.fooled.sum() == 1000
 
 
 def test_square_is_left_out_where_it_has_no_meaning():

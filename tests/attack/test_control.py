@@ -95,6 +95,8 @@ def test_each_planted_point_is_an_example_inside_the_ball_by_the_restated_read_o
     assert np.abs(points - aim.inputs).max() <= 0.2 + 1e-6
     assert points.min() >= 0
     assert points.max() <= 1
+    room = (aim.inputs > 0.2) & (aim.inputs < 0.8)
+    assert np.abs(points - aim.inputs)[room] == pytest.approx(0.2, abs=1e-6)
     with torch.no_grad():
         for row in range(ROWS):
             hidden = torch.relu(net.first(torch.from_numpy(np.stack([aim.inputs[row], points[row]]))))

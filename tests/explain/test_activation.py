@@ -9,6 +9,7 @@ from torch import nn
 from audit.errors import ConfigError, NotApplicable
 from audit.explain.activation import (
     Ascent,
+    _shifted,
     class_objective,
     maximise,
     unit_means,
@@ -83,7 +84,9 @@ def test_a_unit_of_a_layer_is_maximised_and_the_hook_is_gone():
     before = state_hash(model.module)
     starts = torch.full((2, 1, 8, 8), 0.5)
     with watched(model, "conv") as held:
-        found = ascend(model, starts, unit_objective(held, torch.tensor([3, 5])), steps=20, jitter=0, smooth=0)
+        found = ascend(
+            model, starts, unit_objective(held, torch.tensor([3, 5])), steps=20, jitter=0, smooth=0
+        )
     assert (found.reached > found.start).all()
     assert state_hash(model.module) == before
     with torch.no_grad():
@@ -103,3 +106,10 @@ def test_a_layer_that_is_not_there_is_named():
 def test_the_mean_of_a_unit_is_over_its_places():
     output = torch.arange(24.0).reshape(2, 3, 2, 2)
     assert unit_means(output, 2).tolist() == [[1.5, 5.5, 9.5], [13.5, 17.5, 21.5]]
+
+
+def test_each_image_is_rolled_by_its_own_shift():
+    images = torch.arange(2 * 2 * 4 * 5.0).reshape(2, 2, 4, 5)
+    moved = _shifted(images, np.array([[1, -2], [-3, 0]]))
+    assert torch.equal(moved[0], images[0].roll((1, -2), (1, 2)))
+    assert torch.equal(moved[1], images[1].roll(-3, 1))

@@ -10,7 +10,10 @@ from audit.explain.features import (
     cell_names,
     grid_cells,
     layout,
+    membership,
     spread_over_pixels,
+    stretch_names,
+    stretches,
     sum_by_owner,
     superpixels,
 )
@@ -80,3 +83,32 @@ def test_superpixels_follow_the_image(channels):
         assert labels.min() == 0
         assert set(np.unique(labels)) == set(range(labels.max() + 1))
         assert not set(labels[image[0] == 0]) & set(labels[image[0] == 1])
+
+
+def test_each_channel_of_a_series_has_stretches_of_its_own():
+    found = layout(dataset(np.zeros((3, 2, 5), dtype=np.float32), "series"), grid=2)
+    assert found.names == (
+        "channel 1, steps 1-3",
+        "channel 1, steps 4-5",
+        "channel 2, steps 1-3",
+        "channel 2, steps 4-5",
+    )
+    assert found.owner.tolist() == [[0, 0, 0, 1, 1], [2, 2, 2, 3, 3]]
+
+
+@given(grid=st.integers(1, 9), steps=st.integers(1, 20))
+def test_stretches_follow_each_other_and_are_about_equal(grid, steps):
+    owner = stretches(grid, steps)
+    sizes = np.bincount(owner)
+    assert (np.diff(owner) >= 0).all()
+    assert len(sizes) == len(stretch_names(grid, steps)) == min(grid, steps)
+    assert sizes.max() - sizes.min() <= 1
+    assert stretch_names(grid, steps)[0].endswith(" 1" if sizes[0] == 1 else f"1-{sizes[0]}")
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 6, 4)])
+def test_membership_sums_what_sum_by_owner_sums(shape):
+    parts = layout(dataset(np.zeros((2, *shape), dtype=np.float32), "image"), grid=2)
+    values = np.random.default_rng(0).normal(size=(5, *shape))
+    found = values.reshape(5, -1) @ membership(parts, shape)
+    assert found == pytest.approx(sum_by_owner(values.sum(axis=1), parts.owner, 4))

@@ -46,7 +46,9 @@ def test_dependence_is_that_of_a_loop_at_any_batch():
 
 def test_a_sum_over_features_has_no_interaction_at_all():
     model = model_of(lambda x: 2 * x[:, 0] - x[:, 1] ** 2 + torch.sin(x[:, 2]) + x[:, 3])
-    found = pair_interactions(model, drawn(30), drawn(20, seed=1), torch.arange(4), (0, 1, 2, 3), 1, "log_odds")
+    found = pair_interactions(
+        model, drawn(30), drawn(20, seed=1), torch.arange(4), (0, 1, 2, 3), 1, "log_odds"
+    )
     assert np.abs(found.joint).max() < 1e-5
     assert found.h_squared() == pytest.approx(0, abs=1e-9)
 

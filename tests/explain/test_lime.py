@@ -243,3 +243,19 @@ def test_a_segment_that_an_image_lacks_gets_no_weight():
     found = fit_surrogates(image_neighbourhood(masks, segments), torch.cat([own[:, None], values], dim=1), 3)
     assert found.coefficients[0, 2] == pytest.approx(0, abs=1e-12)
     assert np.abs(found.coefficients[1]).min() > 1e-4
+
+
+def test_rows_that_share_their_neighbourhood_are_fitted_as_each_by_itself():
+    random = np.random.default_rng(0)
+    z, weights = torch.from_numpy(random.normal(size=(1, 401, 5))), torch.from_numpy(random.random((1, 401)))
+    values = torch.from_numpy(random.normal(size=(7, 401)))
+    shared = fit_surrogates(lambda _: (z, weights), values, 5)
+
+    def apart(part):
+        count = part.stop - part.start
+        return z.expand(count, -1, -1), weights.expand(count, -1)
+
+    single = fit_surrogates(apart, values, 5)
+    for name in ("coefficients", "intercept", "local", "r2", "standard_error"):
+        assert getattr(shared, name) == pytest.approx(getattr(single, name), abs=1e-9), name
+    assert shared.coefficients.shape == (7, 5)

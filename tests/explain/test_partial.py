@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.inspection import partial_dependence
 from sklearn.neural_network import MLPClassifier
 from torch import nn
@@ -127,6 +129,9 @@ def test_the_interval_of_the_accumulated_effect_covers():
 def test_edges_are_values_that_were_seen_and_no_bin_is_empty():
     values = np.array([0.0, 0, 0, 0, 1, 5, 5, 9])
     assert set(bin_edges(values, 6)) <= set(values)
+    mostly = np.concatenate([np.zeros(95), np.arange(1.0, 6.0)])
+    assert bin_edges(mostly, 5).tolist() == [0, 1, 2, 3, 4, 5]
+    assert bin_edges(np.arange(100.0), 4).tolist() == [0, 24, 49, 74, 99]
     rows = torch.tensor(np.stack([values, values], axis=1).astype(np.float32))
     found = local_effects(model_of(lambda x: x[:, 0]), rows, 0, 6, 1, "log_odds")
     assert (found.counts > 0).all()
@@ -146,9 +151,7 @@ def test_units_and_classes_are_the_users():
     age = Feature(name="age", columns=(0,), unit=10.0, zero=40.0)
     assert in_user_units(age, np.array([-1.0, 0.5])).tolist() == [30, 45]
     assert in_user_units(Feature(name="x", unit=None), np.array([3.0])).tolist() == [3]
-    data = Dataset(
-        inputs=np.zeros((2, 3), np.float32), modality="tabular", classes=("no", "yes")
-    )
+    data = Dataset(inputs=np.zeros((2, 3), np.float32), modality="tabular", classes=("no", "yes"))
     assert [item.name for item in features_of(data)] == ["column 1", "column 2", "column 3"]
     assert explained_class(data, "", 2) == (1, "yes")
     assert explained_class(data, "no", 2) == (0, "no")
@@ -158,3 +161,15 @@ def test_units_and_classes_are_the_users():
         explained_class(data, "", 3)
     with pytest.raises(NotApplicable, match="one output"):
         explained_class(data, "", 1)
+
+
+@given(st.lists(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=6), min_size=1, max_size=6))
+def test_accumulated_effects_are_zero_on_average_and_step_by_the_means(bins):
+    change = np.concatenate([np.array(values) for values in bins])
+    counts = np.array([len(values) for values in bins])
+    curve, low, high = accumulated(change, np.repeat(np.arange(len(bins)), counts), counts)
+    scale = 1e-9 * (1 + np.abs(change).sum())
+    assert abs(np.average((curve[:-1] + curve[1:]) / 2, weights=counts)) < scale
+    assert np.diff(curve) == pytest.approx([np.mean(values) for values in bins], abs=scale)
+    assert (low <= curve + scale).all()
+    assert (curve <= high + scale).all()

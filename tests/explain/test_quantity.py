@@ -30,3 +30,11 @@ def test_means_are_taken_over_the_background_for_each_rows_class():
         for item in wanted
     ]
     assert found.tolist() == pytest.approx(slow)
+
+
+def test_two_classes_have_the_same_log_odds_as_by_the_general_way():
+    scores = torch.tensor([[1.5, -2.0], [0.1, 0.7], [3.0, 3.0], [-torch.inf, 0.0]], dtype=torch.float32)
+    wider = torch.cat([scores, torch.full((4, 1), -torch.inf)], dim=1)
+    for wanted in (0, 1):
+        classes = torch.full((4,), wanted)
+        assert torch.equal(quantity(scores, classes, "log_odds"), quantity(wider, classes, "log_odds"))

@@ -45,7 +45,9 @@ def attention_by_hand(net, tokens):
     for block in net.encoder.layers:
         weight, bias = block.self_attn.in_proj_weight, block.self_attn.in_proj_bias
         query, key = (
-            (tokens @ weight[i * 4 : (i + 1) * 4].T + bias[i * 4 : (i + 1) * 4]).reshape(*tokens.shape[:2], 2, 2)
+            (tokens @ weight[i * 4 : (i + 1) * 4].T + bias[i * 4 : (i + 1) * 4]).reshape(
+                *tokens.shape[:2], 2, 2
+            )
             for i in (0, 1)
         )
         scores = torch.einsum("nqhd,nkhd->nhqk", query, key) / 2**0.5
@@ -146,3 +148,20 @@ def test_networks_without_or_with_crossed_attention_are_not_applicable():
         rollout(model_of(Crossed(1)), series(), classes)
     with pytest.raises(NotApplicable, match="cannot be told"):
         rollout(model_of(Crossed(0)), series(), classes)
+
+
+def test_an_answer_that_reads_no_position_reads_all_alike_and_inputs_may_be_written_into():
+    class Deaf(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = nn.MultiheadAttention(4, 1, batch_first=True)
+
+        def forward(self, rows):
+            rows += 1
+            return self.attention(rows, rows, rows)[0][:, 0, :2] * 0 + rows[:, 0, :2]
+
+    rows = series()
+    kept = rows.clone()
+    found = rollout(model_of(Deaf()), rows, torch.zeros(5, dtype=torch.long))
+    assert found.reading == pytest.approx(1 / 6)
+    assert torch.equal(rows, kept)

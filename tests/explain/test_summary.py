@@ -6,7 +6,15 @@ import pytest
 from audit.dataset import Dataset
 from audit.errors import NotEvaluable
 from audit.explain.attribution import Attribution
-from audit.explain.summary import as_bytes, cell_shares, evidence, heatmaps, require_explanation
+from audit.explain.summary import (
+    as_bytes,
+    cell_shares,
+    evidence,
+    heatmaps,
+    require_explanation,
+    resolution,
+    sampling_error,
+)
 
 
 def attribution(values, maps=None, **fields):
@@ -154,3 +162,53 @@ def test_any_number_of_channels_can_be_shown(channels, shown):
     found = as_bytes(images, None)
     assert found.shape == (2, 4, 4, shown)
     assert found.dtype == np.uint8
+
+
+def test_the_sampling_error_is_the_mean_ratio_of_lengths():
+    item = attribution(
+        [[3.0, 4.0], [0.0, 0.0], [1.0, 0.0]],
+        standard_error=np.array([[0.3, 0.4], [1.0, 1.0], [0.2, 0.0]]),
+    )
+    found = sampling_error(item)
+    assert found.value == pytest.approx((0.1 + 0.2) / 2)
+    assert found.n == 2
+    unknown = sampling_error(attribution([[1.0, 2.0]], standard_error=np.full((1, 2), np.nan)))
+    assert unknown.value is None
+    assert "too few" in unknown.reason
+
+
+def test_series_are_drawn_over_time_with_the_leading_channel_first():
+    elements = np.zeros((4, 2, 6), dtype=np.float32)
+    elements[:, 1, 3] = [1, -1, 1, -3]
+    elements[:, 0, 0] = 0.5
+    item = attribution(
+        elements.reshape(4, 4, 3).sum(axis=2),
+        features=("pulse, steps 1-3", "pulse, steps 4-6", "pressure, steps 1-3", "pressure, steps 4-6"),
+        elements=elements,
+    )
+    figures = evidence(item, data_of(np.zeros((4, 2, 6), np.float32), "series"), [], finding="moved").figures
+    curve = next(figure for figure in figures if figure.kind == "curve")
+    first, second = curve.data["series"]
+    assert (first["name"], second["name"]) == ("pressure", "pulse")
+    assert first["x"] == [1, 2, 3, 4, 5, 6]
+    assert first["y"] == pytest.approx([0, 0, 0, 1.5, 0, 0])
+    assert first["low"][3] < 1.5 < first["high"][3]
+    assert curve.title == "Attribution over time, highest at step 4 of pressure"
+    assert "pulse is highest at step 1" in curve.alt
+
+
+def test_a_long_series_is_drawn_with_few_points():
+    elements = np.random.default_rng(0).normal(size=(3, 1, 5000)).astype(np.float32)
+    item = attribution(elements.sum(axis=2), features=("steps 1-5000",), elements=elements)
+    figures = evidence(item, data_of(np.zeros((3, 1, 5000), np.float32), "series"), [], finding="x").figures
+    (line,) = next(figure for figure in figures if figure.kind == "curve").data["series"]
+    assert line["name"] == "all channels"
+    assert len(line["x"]) == len(line["y"]) == 200
+    assert np.mean(line["y"]) == pytest.approx(np.abs(elements).mean(), rel=1e-3)
+
+
+def test_only_series_are_cut_into_stretches():
+    assert resolution(data_of(np.zeros((2, 1, 6), np.float32), "series"), 3) == [
+        "Each channel of a series is cut into 3 stretches of time, whose steps are added up."
+    ]
+    assert resolution(data_of(np.zeros((2, 3), np.float32)), 3) == []

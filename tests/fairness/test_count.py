@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from audit.dataset import Dataset, Sensitive, written_out
-from audit.errors import ConfigError, NotApplicable
+from audit.errors import ConfigError, NotApplicable, NotEvaluable
 from audit.fairness.count import MOST_CLASSES, control_features, count, count_strata, outcomes
 
 
@@ -126,3 +126,10 @@ def test_cells_and_strata_count_people():
     for one, other in held:
         assert np.array_equal(one[0].selected, other[0].selected)
         assert np.array_equal(one[0].rows, other[0].rows)
+
+
+def test_nobody_has_no_outcomes():
+    data, predicted = dataset(("no", "yes"), favourable=1)
+    nobody = replace(data, people=np.zeros(300, np.int64))
+    with pytest.raises(NotEvaluable, match="0 people"):
+        outcomes(nobody, predicted, ())

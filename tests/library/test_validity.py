@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from networks import LeNet, ResNet20, fgsm_trained
 from torch import nn
 from torch.nn.functional import max_pool2d, relu
 
@@ -30,7 +31,9 @@ def layers():
 
 
 CLEAN = {
-    "layers, each once": nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4), nn.Tanh(), nn.Linear(4, 2)),
+    "layers, each once": nn.Sequential(
+        nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4), nn.Tanh(), nn.Linear(4, 2)
+    ),
     "constants around layers": Code(
         lambda s, x: s.last(s.act(s.first((x - 0.5) / 2.0 * torch.ones(6)))) * 3 + 1, **layers()
     ),
@@ -56,8 +59,11 @@ FAULTS = {
     "exp": (Code(lambda s, x: s.last(s.act(s.first(x)).exp()), **layers()), "'exp'"),
     "silu": (nn.Sequential(nn.Linear(6, 8), nn.SiLU(), nn.Linear(8, 2)), "'silu'"),
     "attention": (
-        Code(lambda s, x: s.last(s.mix(x[:, None], x[:, None], x[:, None])[0].flatten(1)),
-             mix=nn.MultiheadAttention(6, 2, batch_first=True), last=nn.Linear(6, 2)),
+        Code(
+            lambda s, x: s.last(s.mix(x[:, None], x[:, None], x[:, None])[0].flatten(1)),
+            mix=nn.MultiheadAttention(6, 2, batch_first=True),
+            last=nn.Linear(6, 2),
+        ),
         "not valid for this model",
     ),
 }
@@ -138,3 +144,13 @@ def test_torchscript_is_refused():
     traced = torch.jit.trace(CLEAN["layers, each once"].eval(), torch.randn(2, 6))
     with pytest.raises(NotApplicable, match="TorchScript"):
         require_valid(Model(module=traced, device=torch.device("cpu")), "deep_shap", torch.randn(SMALL))
+
+
+def test_networks_of_the_real_weights_are_told_apart():
+    digits, photos = torch.rand(2, 1, 28, 28), torch.rand(2, 3, 32, 32)
+    for method in DEMANDS:
+        require_valid(model_of(fgsm_trained()), method, digits)
+        with pytest.raises(NotApplicable, match="'relu' is called in the network's own code"):
+            require_valid(model_of(LeNet()), method, digits)
+        with pytest.raises(NotApplicable, match=r"'relu' is called in 'layer1.0' \(Block\)"):
+            require_valid(model_of(ResNet20()), method, photos)

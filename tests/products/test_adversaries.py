@@ -97,6 +97,12 @@ def test_attacks_that_ask_for_classes_alone_need_no_gradient():
         assert (answers != blind.data.labels[rows]).all()
 
 
+def test_a_boundary_farther_away_than_epsilon_is_not_claimed():
+    near = made().hopskipjump([0.05], HopSkipJump(norm="linf", iterations=3, evaluations=30)).at[0]
+    assert 0 < near.fooled.sum() < 54
+    assert not any(near.rejected.values())
+
+
 def test_what_is_attacked_can_be_looked_at_by_others():
     shared = made()
     aim = shared.target(3)

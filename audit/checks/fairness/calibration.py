@@ -283,7 +283,8 @@ def _difference(metric: str, feature: str, groups: list[_Group], how: dict[str, 
         reason = f"fewer than two known groups have the number, so there is nothing to compare ({counts})"
         return Measure(name=_DIFFERENCES[metric], value=None, reason=reason, **common)
     statistics = {"metric": metric, "groups": [_cells(g, metric) for g in compared], **how}
-    return measure(_DIFFERENCES[metric], "score_bins", statistics, **common)
+    left_out = "; ".join(f"{g.name} ({g.size} rows)" for g in groups if g not in compared)
+    return measure(_DIFFERENCES[metric], "score_bins", statistics, left_out=left_out, **common)
 
 
 def _table(feature: str, by_class: list[list[_Group]]) -> Table:

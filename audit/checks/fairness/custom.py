@@ -295,10 +295,11 @@ def _called(names: Sequence[str], number: int) -> str:
 
 
 def _difference(found: list[Measure], feature: Sensitive, settings: dict[str, str]) -> Measure:
-    """The largest difference between known groups that have an interval."""
+    """The largest difference between known groups that have the number; undefined if one has no interval."""
     from audit.dataset import UNKNOWN
 
-    known = [m for m in found if m.low is not None and m.group[feature.name] != UNKNOWN]
+    known = [m for m in found if m.value is not None and m.group[feature.name] != UNKNOWN]
+    flat = "; ".join(f"{_name(m)}: {m.value:.4g} in {m.n} rows" for m in known if _flat(m))
     common: dict[str, Any] = {
         "n": sum(m.n or 0 for m in known),
         "settings": {**settings, "feature": feature.name},
@@ -306,10 +307,15 @@ def _difference(found: list[Measure], feature: Sensitive, settings: dict[str, st
         "better": "zero",
     }
     if len(known) < 2:  # noqa: PLR2004 - a difference needs two groups
-        reason = f"{len(known)} known groups have the number with an interval: there is nothing to compare"
+        reason = f"{len(known)} known groups have the number: there is nothing to compare"
         return Measure(name="custom_difference", value=None, reason=reason, **common)
+    if flat:
+        reason = f"the number has no interval for every group, so no difference has one ({flat})"
+        return Measure(name="custom_difference", value=None, reason=reason, **common)
+    lacking = [f"{m.group[feature.name]} ({m.n} rows)" for m in found if m not in known]
     statistics = {"groups": [m.statistics["groups"][0] for m in known]}
-    return measure("custom_difference", "bootstrap_quantiles", statistics, **common)
+    left_out = "; ".join(lacking)
+    return measure("custom_difference", "bootstrap_quantiles", statistics, left_out=left_out, **common)
 
 
 def _remedy(

@@ -277,7 +277,7 @@ def _above(
     scores = _scores(data, predictions)
     everyone = np.ones(len(data), dtype=np.bool_)
     pool = everyone if median_of == "all" else known
-    if not pool.any() or not np.isfinite(scores).all():
+    if not data.counted(pool) or not np.isfinite(scores).all():
         broken = data.counted(~np.isfinite(scores))
         raise NotEvaluable(
             f"there is no median: {data.counted(pool)} scores are to be ranked, and {broken} of {data.size} "

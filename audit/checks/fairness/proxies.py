@@ -234,7 +234,13 @@ def _accuracies(attribute: _Attribute, predicted: Ints) -> Iterator[Measure]:
         settings={**settings, "largest": attribute.groups[largest]},
     )
     gains = (right.astype(np.int64) - base).tolist()
-    yield mean("attribute_accuracy_gain", gains, settings=settings, unit="difference", better="lower")
+    common: dict[str, Any] = {"settings": settings, "unit": "difference", "better": "lower"}
+    if len(set(gains)) > 1:
+        yield mean("attribute_accuracy_gain", gains, **common)
+    else:
+        # gains that do not vary would have an interval of no width, however few the people
+        counts = {"x1": int(right.sum()), "n1": rows, "x0": int(base.sum()), "n0": rows}
+        yield measure("attribute_accuracy_gain", "newcombe", counts, n=rows, **common)
 
 
 def _reliance(data: Dataset, attributions: Attributions) -> tuple[dict[str, Measure], str, str]:

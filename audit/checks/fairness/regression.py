@@ -31,6 +31,7 @@ _AVERAGES: dict[str, tuple[str, Better, Callable[[Doubles], Doubles]]] = {
     "root_mean_squared_error": ("root_student_t", "lower", np.square),
 }
 _COMPARED = ("mean_error", "mean_absolute_error")
+_NO_SPREAD = 1e-12
 
 
 @check("fairness.regression", tasks={"regression"})
@@ -61,7 +62,8 @@ def regression(
     errors of each group over `bins` bins that hold about equally many of all rows.
 
     People whose group is not known form a group called `unknown`: it is counted and shown, and never
-    compared. A group below the floor of rows is shown and not compared. A group of one row has no interval.
+    compared. A group below the floor of rows is shown, not compared and not judged. Neither is one whose
+    rows all have the same error: how much the errors of others would differ is not known.
 
     A difference does not say why the model is off, nor whether a prediction above the true value is good or
     bad for the person. True values that were themselves recorded with a bias hide a bias of the model.
@@ -106,9 +108,21 @@ def _measures(item: Grouping, errors: Doubles, floor: int) -> Iterator[Measure]:
         for name, (method, better, _) in _AVERAGES.items():
             own = found[name][group]
             if own["n"]:
-                yield measure(name, method, own, n=int(own["n"]), group=members, unit="", better=better)
+                few = _few(own, floor)
+                yield measure(
+                    name, method, own, n=int(own["n"]), group=members, unit="", better=better, too_few=few
+                )
     for name in _COMPARED:
         yield from _comparisons(item, name, found[name], floor)
+
+
+def _few(own: Statistics, floor: int) -> str:
+    """Why nothing may be judged on an average: too few rows, or no spread that an interval could rest on."""
+    if own["n"] < floor:
+        return f"{own['n']} rows are fewer than the floor of {floor}: shown and not judged"
+    if own["sd"] <= _NO_SPREAD * max(1.0, abs(own["mean"])):
+        return f"all {own['n']} rows have the same error, so their spread is not known: shown and not judged"
+    return ""
 
 
 def _statistics(values: Doubles, codes: Ints, groups: int) -> list[Statistics]:
@@ -143,6 +157,7 @@ def _comparisons(item: Grouping, name: str, found: list[Statistics], floor: int)
                 settings={"reference": ", ".join(item.groups[base].values())},
                 unit="",
                 better="zero",
+                too_few=_few(own, floor) or _few(other, floor),
             )
 
 

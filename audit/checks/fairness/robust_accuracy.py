@@ -23,6 +23,7 @@ from audit.checks.robustness.self_checks import (
 )
 from audit.errors import NotApplicable
 from audit.evidence import Cell, Evidence, Figure, Measure, Table
+from audit.fairness.cells import below
 from audit.stats import measure, proportion
 
 if TYPE_CHECKING:
@@ -107,9 +108,9 @@ def robust_accuracy(
     caveats = [*space.caveats, *_caveats(data, result, checks, turned)]
     for grouping in groupings(data, depth):
         groups = _groups(grouping, result, floor)
-        found = [m for group in groups for m in _numbers(group, result, checks, asked)]
+        found = [m for group in groups for m in _numbers(group, result, checks, asked, floor)]
         measures += found
-        measures += [m for e in asked for m in _differences(grouping.name, groups, result, checks, e)]
+        measures += [m for e in asked for m in _differences(grouping.name, groups, result, checks, e, floor)]
         tables.append(_table(grouping.name, groups, result, data, turned))
         caveats += _not_compared(grouping.name, groups, floor)
         if len(grouping.features) == 1:
@@ -175,33 +176,44 @@ def _counts(group: _Group, result: AttackResult, epsilon: float) -> tuple[int, i
 
 
 def _numbers(
-    group: _Group, result: AttackResult, checks: Sequence[SelfCheck], epsilons: Sequence[float]
+    group: _Group, result: AttackResult, checks: Sequence[SelfCheck], epsilons: Sequence[float], floor: int
 ) -> Iterator[Measure]:
+    def share(name: str, x: int, n: int, **fields: Any) -> Measure:
+        few = below(x, n, floor, f"{name.replace('_', ' ')} of {group.name}")
+        return proportion(name, x, n, group=group.who, too_few=few, **fields)
+
     total, correct, _ = _counts(group, result, epsilons[0])
-    yield proportion("clean_accuracy", correct, total, group=group.who, better="higher")
+    yield share("clean_accuracy", correct, total, better="higher")
     nobody = f"0 of {total} rows are classified correctly, so none was attacked"
     for epsilon in epsilons:
         _, _, standing = _counts(group, result, epsilon)
         common: dict[str, Any] = {
-            "group": group.who,
             "settings": {"epsilon": epsilon},
             "unreliable": unreliable(checks, epsilon),
         }
-        yield proportion("robust_accuracy", standing, total, better="higher", **common)
-        yield proportion("flip_rate", correct - standing, correct, better="lower", reason=nobody, **common)
+        yield share("robust_accuracy", standing, total, better="higher", **common)
+        yield share("flip_rate", correct - standing, correct, better="lower", reason=nobody, **common)
 
 
 def _differences(
-    feature: str, groups: list[_Group], result: AttackResult, checks: Sequence[SelfCheck], epsilon: float
+    feature: str,
+    groups: list[_Group],
+    result: AttackResult,
+    checks: Sequence[SelfCheck],
+    epsilon: float,
+    floor: int,
 ) -> Iterator[Measure]:
-    """The largest difference between any two groups that are compared and have the number."""
-    counts = [_counts(group, result, epsilon) for group in groups if group.compared]
+    """The largest difference between any two groups of which enough rows stand behind the number."""
+    counts = [(group, *_counts(group, result, epsilon)) for group in groups]
     series = {
-        "robust_accuracy_difference": [(standing, total) for total, _, standing in counts],
-        "flip_rate_difference": [(correct - standing, correct) for _, correct, standing in counts],
+        "robust_accuracy_difference": [(group, standing, total) for group, total, _, standing in counts],
+        "flip_rate_difference": [
+            (group, correct - standing, correct) for group, _, correct, standing in counts
+        ],
     }
-    for name, pairs in series.items():
-        kept = [(x, n) for x, n in pairs if n]
+    for name, found in series.items():
+        kept = [(x, n) for group, x, n in found if group.known and n >= floor]
+        out = [f"{group.name} ({n} rows)" for group, _, n in found if not (group.known and n >= floor)]
         yield measure(
             name,
             "largest_difference",
@@ -212,6 +224,7 @@ def _differences(
             better="zero",
             unreliable=unreliable(checks, epsilon),
             reason=f"{len(kept)} known groups have the number, so there is nothing to compare",
+            left_out="; ".join(out),
         )
 
 

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 MOST_CLASSES = 10
 NOT_AN_EXPLANATION = (
-    "These images are not examples of a class, and not what the model saw in any row: they are inputs made to "
-    "raise one answer as far as it goes. They show what would be enough, not what is used in real images."
+    "These images are not examples of a class, and not what the model saw in any row: they are inputs made "
+    "to raise one answer as far as it goes. They show what would be enough, not what is used in real "
+    "images."
 )
 
 
@@ -43,7 +44,7 @@ def activation(
     layer: str = "",
     units: tuple[Annotated[int, Field(ge=0)], ...] = (),
     seeds: Annotated[int, Field(ge=1, le=20)] = 3,
-    steps: AtLeastOne = 128,
+    steps: AtLeastOne = 64,
     size: Annotated[float, Field(gt=0, le=1)] = 0.02,
     smooth: Annotated[float, Field(ge=0)] = 1.0,
     jitter: Annotated[int, Field(ge=0, le=16)] = 2,
@@ -52,12 +53,12 @@ def activation(
 ) -> Evidence:
     """Activation maximisation: images that a class, or a unit of a layer, answers to most.
 
-    Starting from the mean colour of the data and a little noise, this moves the pixels step by step uphill in the
-    log-odds of a class (or in the mean activation of a unit of the named layer), inside the valid range. Small
-    random shifts and a penalty on differences of neighbours (total variation) keep the image from being noise.
-    `probability_reached` is the model's probability of the class at the end, over several starts;
-    `activation_reached` that of the unit, and `activation_over_data` how many times the strongest activation in
-    real rows it is. `likeness` is the mean correlation between the images of different starts: where it is
+    Starting from the mean colour of the data and a little noise, this moves the pixels step by step uphill in
+    the log-odds of a class (or in the mean activation of a unit of the named layer), inside the valid range.
+    Small random shifts and a penalty on differences of neighbours (total variation) keep the image from being
+    noise. `probability_reached` is the model's probability of the class at the end, over several starts;
+    `activation_reached` that of the unit, and `activation_over_data` how many times the strongest activation
+    in real rows it is. `likeness` is the mean correlation between the images of different starts: where it is
     low, there are many ways to the same answer and one picture shows one of them.
 
     An image that reaches a high probability and looks like nothing is common: it shows that the class can be
@@ -66,14 +67,15 @@ def activation(
 
     Settings: `classes` (the first ten), or `layer` and `units` of it (the first eight); `seeds`, number of
     starts; `steps` and their `size` as a share of the range; `smooth`, weight of the penalty; `jitter` in
-    pixels; `rows` for the strongest activation in the data; `examples` shown.
+    pixels (at most an eighth of a side); `rows` for the strongest activation in the data; `examples` shown.
 
-    Erhan et al.: Visualizing Higher-Layer Features of a Deep Network, 2009. Simonyan, Vedaldi, Zisserman: Deep
-    Inside Convolutional Networks, 2014. Mahendran, Vedaldi: Understanding Deep Image Representations, 2015.
+    Erhan et al.: Visualizing Higher-Layer Features of a Deep Network, 2009. Simonyan, Vedaldi, Zisserman:
+    Deep Inside Convolutional Networks, 2014. Mahendran, Vedaldi: Understanding Deep Image Representations,
+    2015.
     """
     from audit.explain.activation import Ascent
 
-    how = Ascent(steps, size, smooth, jitter)
+    how = Ascent(steps, size, smooth, min(jitter, min(data.inputs.shape[-2:]) // 8))
     if units and not layer:
         raise ConfigError("'units' are named and no 'layer'; name the layer that they belong to.")
     limits = model.input_range or (float(data.inputs.min()), float(data.inputs.max()))
@@ -98,7 +100,7 @@ def activation(
 def _starts(
     model: Model, data: Dataset, count: int, seeds: int, seed: int, limits: tuple[float, float]
 ) -> Tensor:
-    """[count * seeds, C, H, W] the mean colour with a little noise; the noise of a start is the same for all."""
+    """[count * seeds, C, H, W] the mean colour with a little noise, which is the same for every class."""
     shape = data.inputs.shape[1:]
     random = np.random.default_rng(seed)
     noise = random.normal(0, 0.05 * (limits[1] - limits[0]), (seeds, *shape))
@@ -145,7 +147,7 @@ def _units(
     seeds: int,
     rows: int,
 ) -> tuple[list[str], Found, Doubles]:
-    """Names of the units, the ascent of each from each start, and each one's strongest activation in the data."""
+    """Names of the units, the ascent of each from each start, and their strongest activation in the data."""
     import torch
 
     from audit.explain.activation import maximise, unit_means, unit_objective, watched
@@ -243,7 +245,8 @@ def _figure(
                 for name, i in zip(names, shown, strict=False)]  # fmt: skip
     figure = Figure(
         name="images",
-        title=f"Images that {len(shown)} {'answers' if len(shown) > 1 else 'answer'} of the model were raised by",
+        title=f"Images that {len(shown)} {'answers' if len(shown) > 1 else 'answer'} of the model were "
+        "raised by",
         kind="heatmaps",
         alt=f"{len(shown)} made images, each with the pixels that raised the answer: {'; '.join(captions)}.",
         data={"captions": captions, "images": "activation_images", "values": "activation_values"},

@@ -19,14 +19,16 @@ if TYPE_CHECKING:
     from audit.dataset import Dataset
     from audit.evidence import Measure
     from audit.explain.attribution import Doubles
-    from audit.explain.rollout import Rollout
+    from audit.explain.kernel_shap import Bools
+    from audit.explain.rollout import Read, Rollout
     from audit.model import Model
 
 MOST_POSITIONS = 30
 NOT_AN_ATTRIBUTION = (
-    "Attention says where the network looks, not what it makes of what it sees: a position with a large share may "
-    "not move the answer at all, and rollout ignores the values and the other layers (Jain and Wallace 2019). "
-    "Use interpretability.integrated_gradients or interpretability.shap for what moves the answer."
+    "Attention says where the network looks, not what it makes of what it sees: a position with a large "
+    "share may not move the answer at all, and rollout ignores the values and the other layers (Jain and "
+    "Wallace 2019). Use interpretability.integrated_gradients or interpretability.shap for what moves the "
+    "answer."
 )
 
 
@@ -44,34 +46,21 @@ def attention(
     For networks with nn.MultiheadAttention (such as a transformer encoder). Each layer says how much every
     position draws from every other one. Averaged over the heads, mixed half and half with the position itself
     (the connection around the layer) and multiplied from the first layer to the last, this gives the share of
-    what the answer reads that comes from each position: `attention_share`. A network that looks at all positions
-    alike gives every position the same share. `attention_concentration` is 1 less the entropy of the shares as a
-    part of its largest value: 0 for equal shares, 1 for one position alone.
+    what the answer reads that comes from each position: `attention_share`. A network that looks at all
+    positions alike gives every position the same share. `attention_concentration` is 1 less the entropy of
+    the shares as a part of its largest value: 0 for equal shares, 1 for one position alone.
 
     It answers where the network looks. It does not say what it does with what it sees. The weights are taken
     while the network runs as it is; its parameters and hooks are the same afterwards.
 
-    Settings: `rows` drawn; `read`, which output positions the answer is made of: `auto` finds them by the slope of
-    the answer at each (where the format has gradients, else all alike), or `mean`, `first`, `last`.
+    Settings: `rows` drawn; `read`, which output positions the answer is made of: `auto` finds them by the
+    slope of the answer at each (where the format has gradients, else all alike), or `mean`, `first`, `last`.
 
     Abnar, Zuidema: Quantifying Attention Flow in Transformers, 2020. Jain, Wallace: Attention is not
     Explanation, 2019.
     """
-    from audit.explain.rollout import attention_layers, rollout
-
-    attention_layers(model)
-    index = sample_rows(data, rows, seed)
-    if not len(index):
-        raise NotEvaluable("the data hold 0 rows.")
-    inputs = model.tensor(data.inputs[index])
-    scores = model.predict(data.inputs[index])
-    if scores.shape[1] < 2:  # noqa: PLR2004 - log-odds are of one class against the others
-        raise NotApplicable("the model has one output and no classes, so there are no log-odds to read.")
-    used: Literal["auto", "mean", "first", "last"] = read
-    if read == "auto" and "gradients" not in model.capabilities:
-        used = "mean"
-    found = rollout(model, inputs, scores.argmax(dim=1).to(model.device), used)
-    fit = np.isfinite(found.shares).all(axis=1)
+    found, used = _rolled(model, data, seed, rows, read)
+    fit: Bools = np.asarray(np.isfinite(found.shares).all(axis=1))
     if not fit.any():
         raise NotEvaluable(f"0 of {len(fit)} rows have finite attention.")
     shares = found.shares[fit]
@@ -82,6 +71,22 @@ def attention(
         figures=[_figure(shares, names)],
         caveats=[NOT_AN_ATTRIBUTION, *_caveats(found, fit, used, names, data.inputs.shape[1:])],
     )
+
+
+def _rolled(model: Model, data: Dataset, seed: int, rows: int, read: Read) -> tuple[Rollout, Read]:
+    """The rollout of the drawn rows, and how the output positions were read."""
+    from audit.explain.rollout import attention_layers, rollout
+
+    attention_layers(model)
+    index = sample_rows(data, rows, seed)
+    if not len(index):
+        raise NotEvaluable("the data hold 0 rows.")
+    inputs = model.tensor(data.inputs[index])
+    scores = model.predict(data.inputs[index])
+    if scores.shape[1] < 2:  # noqa: PLR2004 - log-odds are of one class against the others
+        raise NotApplicable("the model has one output and no classes, so there are no log-odds to read.")
+    used: Read = "mean" if read == "auto" and "gradients" not in model.capabilities else read
+    return rollout(model, inputs, scores.argmax(dim=1).to(model.device), used), used
 
 
 def _names(positions: int, shape: Sequence[int]) -> list[str]:
@@ -117,8 +122,8 @@ def _table(shares: Doubles, reading: Doubles, names: Sequence[str]) -> Table:
         title="Share that the answer draws from each position",
         columns=["position", "share", "low", "high", "read"],
         rows=rows,
-        note=f"{len(shares)} rows; low and high: 95 % Student t interval over rows; read: how much the answer "
-        "reads the last layer's output there.",
+        note=f"{len(shares)} rows; low and high: 95 % Student t interval over rows; read: how much the "
+        "answer reads the last layer's output there.",
     )
 
 
@@ -152,21 +157,23 @@ def _figure(shares: Doubles, names: Sequence[str]) -> Figure:
 
 def _caveats(
     found: Rollout,
-    fit: np.ndarray[tuple[int], np.dtype[np.bool_]],
+    fit: Bools,
     read: str,
     names: Sequence[str],
     shape: Sequence[int],
 ) -> list[str]:
     how = "where its slope is" if read == "auto" else f"by the setting '{read}'"
     sentences = [
-        f"{found.layers} attention layers were rolled out for {int(fit.sum())} rows drawn by the seed; the answer is "
-        f"taken to read the last layer {how}. An equal share is {1 / len(names):.3g}."
+        (
+            f"{found.layers} attention layers were rolled out for {int(fit.sum())} rows drawn by the seed; "
+            f"the answer is taken to read the last layer {how}. An equal share is {1 / len(names):.3g}."
+        )
     ]
     if not fit.all():
         sentences.append(f"{int((~fit).sum())} of {len(fit)} rows have attention that is not finite.")
     if names[0].startswith("token"):
         sentences.append(
-            f"The network works on {len(names)} tokens, and a row has the shape {list(shape)}: which part of a row a "
-            "token stands for is not known here."
+            f"The network works on {len(names)} tokens, and a row has the shape {list(shape)}: which part "
+            "of a row a token stands for is not known here."
         )
     return sentences

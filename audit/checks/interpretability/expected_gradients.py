@@ -38,7 +38,7 @@ def expected_gradients(
     rows: AtLeastOne | None = None,
     output: Literal["log_odds", "probability"] = "log_odds",
     target: Literal["predicted", "favourable"] = "predicted",
-    samples: AtLeastOne | None = None,
+    samples: AtLeastOne = 200,
     background: AtLeastOne | None = None,
     grid: AtLeastOne = 4,
     examples: Annotated[int, Field(ge=0, le=16)] = 4,
@@ -59,7 +59,7 @@ def expected_gradients(
     in reality, on which the model was never trained.
 
     Settings: `rows` explained (256, 16 images or 64 series), `output` and `target` that are explained,
-    `samples` slopes a row (200, or 64 for images), `background` rows (100, or 32 images), `grid` stretches of
+    `samples` slopes a row, `background` rows (100, or 32 images), `grid` stretches of
     time of a series, `examples` shown.
 
     Erion, Janizek, Sturmfels, Lundberg, Lee: Improving Performance of Deep Learning Models with Axiomatic

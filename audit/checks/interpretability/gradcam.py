@@ -50,8 +50,10 @@ def gradcam(
     `empty_map_share` is the share of rows where nothing is left; there is no picture for them.
 
     It answers where the layer's channels that favour the decision are active, at the layer's own coarse
-    resolution. It does not say that the model would answer otherwise without these places, and the sizes
-    of two maps cannot be compared. Colours and channels of the input are not told apart.
+    resolution. Where later layers weigh places themselves (a dense layer after the convolutions), the mean
+    slope has forgotten which place counts. It does not say that the model would answer otherwise without
+    these places, and the sizes of two maps cannot be compared. Colours and channels of the input are not told
+    apart.
 
     Settings: `rows` explained (16 images or 64 series), `output` and `target` that are explained, `layer`,
     `relu`, `grid` stretches of time of a series, `examples` shown.

@@ -8,7 +8,6 @@ import numpy as np
 from pydantic import Field
 
 from audit.check import check
-from audit.errors import ConfigError
 from audit.evidence import Evidence, Figure, Table
 from audit.explain.summary import AtLeastOne, evidence, require_explanation
 from audit.stats import bonferroni, interval_at, mean, measure
@@ -28,7 +27,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 LEVEL = 0.95
 
 
-@check("interpretability.importance", needs={"logits"}, modality={"tabular", "image"})
+@check("interpretability.importance", needs={"logits"}, modality={"tabular", "image", "series"})
 def importance(
     data: Dataset,
     attributions: Attributions,
@@ -42,12 +41,12 @@ def importance(
     """Importance: which features the model uses most, over all rows, by class and by group.
 
     This takes the attributions of single decisions by one method (SHAP where nothing else is set) and looks
-    at them together: `mean_abs_attribution` is the mean size of a feature's attribution, whatever its sign, over all
-    rows, over the rows of each explained class, and over each sensitive group.
-    `mean_abs_attribution_difference` compares a group with the largest one: a feature that matters more for one group
-    than for another is used differently for them. That need not be unfair, and should be understood. The
-    figure shows for each feature how its signed attributions are spread over the rows, and whether high or low
-    values of the feature push up or down.
+    at them together: `mean_abs_attribution` is the mean size of a feature's attribution, whatever its sign,
+    over all rows, over the rows of each explained class, and over each sensitive group.
+    `mean_abs_attribution_difference` compares a group with the largest one: a feature that matters more for
+    one group than for another is used differently for them. That need not be unfair, and should be
+    understood. The figure shows for each feature how its signed attributions are spread over the rows, and
+    whether high or low values of the feature push up or down.
 
     It answers what the model uses, as far as the method can tell: how far that can be trusted, another check
     says (the trust card). It does not speak of what the feature does to the quality of the model, which
@@ -56,13 +55,11 @@ def importance(
     Settings: `method` (any attribution method), `rows` explained, `output` and `target` that are explained,
     `top`, number of features that are followed by class and by group.
 
-    Lundberg et al.: From Local Explanations to Global Understanding with Explainable AI for Trees, 2020. Welch:
-    The Generalization of Student's Problem, 1947.
+    Lundberg et al.: From Local Explanations to Global Understanding with Explainable AI for Trees, 2020.
+    Welch: The Generalization of Student's Problem, 1947.
     """
     found = attributions.of(method, rows=rows, output=output, target=target)
     require_explanation(found)
-    if len({len(found.features), found.values.shape[1]}) > 1:
-        raise ConfigError(f"'method' = '{method}' gives features that are not the same in every row.")
     size = np.abs(found.values[found.usable()])
     order = np.argsort(-size.mean(axis=0), kind="stable").tolist()[:top]
     parts = list(_parts(found, data))
@@ -167,8 +164,8 @@ def _settled(differences: Sequence[Measure]) -> list[Table]:
             title="How much more a feature matters for one group than for another",
             columns=["feature", "by", "groups", "difference", "low", "high", "settled"],
             rows=rows,
-            note=f"Welch's 95 % interval for each by itself; settled: not 0 with the error of 5 % shared by all "
-            f"{len(rows)} comparisons.",
+            note="Welch's 95 % interval for each by itself; settled: not 0 with the error of 5 % shared "
+            f"by all {len(rows)} comparisons.",
         )
     ]
 
@@ -181,8 +178,11 @@ def _words(differences: Sequence[Measure]) -> list[str]:
     group = next(value for key, value in top.group.items() if key != "feature")
     word = "more" if (top.value or 0.0) > 0 else "less"
     return [
-        f"{len(apart)} of {len(differences)} comparisons of a feature's importance between groups are settled; most "
-        f"of all {top.group['feature']} matters {word} for {group} than for {top.settings['reference']}."
+        (
+            f"{len(apart)} of {len(differences)} comparisons of a feature's importance between groups are "
+            f"settled; most of all {top.group['feature']} matters {word} for {group} than for "
+            f"{top.settings['reference']}."
+        )
     ]
 
 
@@ -201,8 +201,8 @@ def _ranks(
             title="Rank of each leading feature by class and by group",
             columns=["feature", "all rows", *columns],
             rows=[[item.features[i], *(int(rank[i]) for rank in ranks)] for i in order],
-            note="1 is the largest mean absolute attribution. Ranks of close values are a matter of chance: see "
-            "the intervals.",
+            note="1 is the largest mean absolute attribution. Ranks of close values are a matter of "
+            "chance: see the intervals.",
         )
     ]
 
@@ -215,10 +215,10 @@ def _rank(values: Doubles) -> Ints:
 
 def _distribution(item: Attribution, order: Sequence[int]) -> Table:
     values = item.values[item.usable()]
-    rows = [
-        [item.features[i], *(float(q) for q in np.quantile(values[:, i], QUANTILES)), float((values[:, i] > 0).mean())]
-        for i in order
-    ]  # fmt: skip
+    rows: list[list[Cell]] = []
+    for i in order:
+        quantiles = [float(q) for q in np.quantile(values[:, i], QUANTILES)]
+        rows.append([item.features[i], *quantiles, float((values[:, i] > 0).mean())])
     return Table(
         name="distribution",
         title="How the signed attributions of each leading feature are spread over the rows",
@@ -248,7 +248,7 @@ def _swarm(item: Attribution, data: Dataset, order: Sequence[int]) -> list[Figur
             kind="swarm",
             alt=f"Histograms of the signed attribution ({item.unit}) of each feature; medians: {middle}.",
             data={
-                "x_label": f"attribution ({item.unit}): left lowers the answer, right raises it",
+                "x_label": f"attribution ({item.unit}): left speaks against the explained class, right for",
                 "labels": labels,
                 "edges": edges.tolist(),
                 "counts": counts,
@@ -275,7 +275,7 @@ def _own_ranks(item: Attribution, data: Dataset, index: int) -> Doubles | None:
 
 
 def _shades(place: Ints, rank: Doubles | None) -> list[float | None]:
-    """Mean rank of the feature's own value in each bin; None for fewer than five rows, who could be found out."""
+    """Mean rank of the feature's own value in each bin; None for fewer than five rows: they are people."""
     if rank is None:
         return [None] * BINS
     inside = [rank[place == b] for b in range(BINS)]

@@ -16,6 +16,8 @@ from audit.stats import measure
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from torch import Tensor
+
     from audit.dataset import Dataset
     from audit.evidence import Measure
     from audit.explain.attribution import Doubles
@@ -68,28 +70,36 @@ def interactions(
     parts = layout(data)
     if len(parts.names) < 2:  # noqa: PLR2004 - a pair
         raise NotApplicable(f"the data have {len(parts.names)} feature, and a pair needs two.")
-    drawn = np.random.default_rng(seed).permutation(sample_rows(data, rows + background, seed))
-    if len(drawn) < 4:  # noqa: PLR2004 - two rows and two others
-        raise NotEvaluable(f"{len(drawn)} rows are too few; at least 4 are needed.")
-    here = min(rows, len(drawn) * rows // (rows + background) or 1)
-    own, others = model.tensor(data.inputs[drawn[:here]]), model.tensor(data.inputs[drawn[here:]])
-    chosen, name = explained_class(data, outcome, model.predict(data.inputs[drawn[:1]]).shape[1])
+    own, others = _drawn(model, data, seed, rows, background)
+    chosen, name = explained_class(data, outcome, model.predict(data.inputs[:1]).shape[1])
     owner = torch.from_numpy(parts.owner).to(model.device)
     effects = total_effects(model, own, others, owner, len(parts.names), chosen, output)
     leading = tuple(np.argsort(-effects, kind="stable")[:top].tolist())
     found = pair_interactions(model, own, others, owner, leading, chosen, output)
     if not np.isfinite(found.joint).all():
-        raise NotEvaluable(f"some answers of the {len(drawn)} rows and their mixtures are not finite.")
+        raise NotEvaluable(f"some answers of the {len(own)} rows and their mixtures are not finite.")
     return Evidence(
         measures=[m for _, m in _ranked(found, parts.names, UNITS[output])],
         tables=[_table(found, parts.names, UNITS[output]), _effects(parts.names, effects, UNITS[output])],
         figures=[_figure(found, parts.names, UNITS[output], effects)],
         caveats=[
-            f"The answer is the {UNITS[output]} of {name}, at {len(own)} rows with {len(others)} background rows "
-            f"drawn by the seed; the pairs are those of {len(leading)} of {len(parts.names)} features.",
+            (
+                f"The answer is the {UNITS[output]} of {name}, at {len(own)} rows with {len(others)} "
+                f"background rows drawn by the seed; the pairs are those of {len(leading)} of "
+                f"{len(parts.names)} features."
+            ),
             "The intervals are over rows; another background gives other values.",
         ],
     )
+
+
+def _drawn(model: Model, data: Dataset, seed: int, rows: int, background: int) -> tuple[Tensor, Tensor]:
+    """Rows to look at, and different ones for the background; in the same ratio where there are fewer."""
+    drawn = np.random.default_rng(seed).permutation(sample_rows(data, rows + background, seed))
+    if len(drawn) < 4:  # noqa: PLR2004 - two rows and two others
+        raise NotEvaluable(f"{len(drawn)} rows are too few; at least 4 are needed.")
+    here = min(max(2, len(drawn) * rows // (rows + background)), len(drawn) - 1)
+    return model.tensor(data.inputs[drawn[:here]]), model.tensor(data.inputs[drawn[here:]])
 
 
 def _ranked(found: Pairs, names: Sequence[str], unit: str) -> list[tuple[int, Measure]]:
@@ -113,17 +123,15 @@ def _table(found: Pairs, names: Sequence[str], unit: str) -> Table:
     rows = []
     for place, item in _ranked(found, names, unit):
         share = float(shares[place])
-        group = item.group
-        rows.append([
-            group["feature"], group["with"], item.value, item.low, item.high, None if np.isnan(share) else share,
-        ])  # fmt: skip
+        h = None if np.isnan(share) else share
+        rows.append([item.group["feature"], item.group["with"], item.value, item.low, item.high, h])
     return Table(
         name="interactions",
         title="Interaction of each pair of the leading features",
         columns=["feature", "with", "strength", "low", "high", "h"],
         rows=rows,
-        note=f"Strength in {unit}; low and high: 95 % interval over rows, for each pair by itself; h: share of "
-        "the pair's effect that is interaction, as a root; none where the pair has no effect.",
+        note=f"Strength in {unit}; low and high: 95 % interval over rows, for each pair by itself; h: "
+        "share of the pair's effect that is interaction, as a root; none where the pair has no effect.",
     )
 
 

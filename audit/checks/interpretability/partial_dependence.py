@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from audit.dataset import Dataset, Feature
+    from audit.dataset import Dataset, Feature, Floats
     from audit.evidence import Cell, Measure
     from audit.explain.attribution import Doubles
     from audit.explain.partial import LocalEffects, Places
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 Output = Literal["log_odds", "probability"]
 UNITS = {"log_odds": "log-odds", "probability": "probability"}
 SPREAD = (0.1, 0.5, 0.9)
+TABLES = 20
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,8 @@ def partial_dependence(
     The accumulated local effects move each row only to the ends of its own small bin and add up the changes.
     They never make a row that is far from any real one, and so can be trusted more where features go
     together; where both curves differ much, the partial dependence rests on unreal rows.
-    `average_marginal_effect` is the mean slope over these small moves, per unit of the feature. Categories have
-    no order, so they have no local effects.
+    `average_marginal_effect` is the mean slope over these small moves, per unit of the feature. Categories
+    have no order, so they have no local effects.
 
     How many rows of the data lie behind each part of a curve is drawn below it: where there are few, the
     model answers by extrapolation. It shows what the model does, not what a change would cause in reality.
@@ -94,21 +95,17 @@ def partial_dependence(
     their bins, number of `bins`, `output` and `outcome` that are explained (the favourable one), `features`
     to look at (all), number of `figures`.
 
-    Friedman: Greedy Function Approximation, 2001. Goldstein et al.: Peeking Inside the Black Box, 2015. Apley,
-    Zhu: Visualizing the Effects of Predictor Variables in Black Box Supervised Learning Models, 2020.
+    Friedman: Greedy Function Approximation, 2001. Goldstein et al.: Peeking Inside the Black Box, 2015.
+    Apley, Zhu: Visualizing the Effects of Predictor Variables in Black Box Supervised Learning Models, 2020.
     """
     from audit.explain.partial import explained_class, features_of
 
     asked = _asked(features_of(data), features)
-    index = sample_rows(data, max(rows, local_rows), seed)
-    if len(index) < 2:  # noqa: PLR2004 - two halves of the rows are compared
-        raise NotEvaluable(f"{len(index)} rows are too few; at least 2 are needed.")
-    # sample_rows is sorted, and the first rows must not be those of one part of the file
-    order = np.random.default_rng(seed).permutation(index)
-    wide = model.tensor(data.inputs[order[:local_rows]])
-    scores = model.predict(data.inputs[index[:1]])
-    chosen, name = explained_class(data, outcome, scores.shape[1])
-    found = [_of(model, data, item, wide, rows, bins, chosen, output) for item in asked]
+    drawn = _drawn(data, max(rows, local_rows), seed)
+    chosen, name = explained_class(data, outcome, model.predict(drawn[:1]).shape[1])
+    inputs = model.tensor(drawn)
+    both = inputs[:rows], inputs[:local_rows]
+    found = [_of(model, data, item, both, bins, chosen, output) for item in asked]
     found = [item for item in found if np.isfinite(item.curves).all()]
     if not found:
         raise NotEvaluable(f"0 of {len(asked)} features gave finite answers at every value.")
@@ -116,10 +113,19 @@ def partial_dependence(
     unit = UNITS[output]
     return Evidence(
         measures=[item for one in found for item in _measures(one, unit)],
-        tables=[_table(item, unit) for item in shown],
+        tables=[_table(item, unit) for item in shown[:TABLES]],
         figures=[_figure(item, unit, name) for item in shown[:figures]],
-        caveats=_caveats(found, len(asked), min(rows, len(order)), name, unit),
+        caveats=_caveats(found, len(asked), len(found[0].curves), name, unit),
     )
+
+
+def _drawn(data: Dataset, rows: int, seed: int) -> Floats:
+    """Up to `rows` rows in an order drawn by the seed: the first ones are from all over the file."""
+    index = sample_rows(data, rows, seed)
+    if len(index) < 2:  # noqa: PLR2004 - two halves of the rows are compared
+        raise NotEvaluable(f"{len(index)} rows are too few; at least 2 are needed.")
+    found: Floats = data.inputs[np.random.default_rng(seed).permutation(index)]
+    return found
 
 
 def _asked(known: Sequence[Feature], names: Sequence[str]) -> list[Feature]:
@@ -133,19 +139,24 @@ def _asked(known: Sequence[Feature], names: Sequence[str]) -> list[Feature]:
 
 
 def _of(
-    model: Model, data: Dataset, item: Feature, wide: Tensor, rows: int, bins: int, chosen: int, output: Output
-) -> Found:  # fmt: skip
+    model: Model,
+    data: Dataset,
+    item: Feature,
+    rows: tuple[Tensor, Tensor],
+    bins: int,
+    chosen: int,
+    output: Output,
+) -> Found:
     from audit.errors import NotApplicable
     from audit.explain.partial import individual_curves, local_effects, places_of
 
     flat = data.inputs.reshape(len(data), -1).astype(np.float64)
     places = places_of(item, flat, bins)
-    narrow = wide[:rows]
-    curves = individual_curves(model, narrow, item.columns, places.inputs, chosen, output)
+    curves = individual_curves(model, rows[0], item.columns, places.inputs, chosen, output)
     local = None
     if not places.names and len(item.columns) == 1:
         try:
-            local = local_effects(model, wide, item.columns[0], bins, chosen, output)
+            local = local_effects(model, rows[1], item.columns[0], bins, chosen, output)
         except NotApplicable:
             local = None
     change = np.zeros(0)
@@ -159,7 +170,8 @@ def _seen(item: Feature, places: Places, flat: Doubles) -> list[int]:
     if not places.names:
         values = flat[:, item.columns[0]]
         inside = np.clip(np.searchsorted(places.model_values, values, side="left") - 1, 0, None)
-        return np.bincount(inside, minlength=max(1, len(places.values) - 1)).astype(int).tolist()
+        counts = np.bincount(inside, minlength=max(1, len(places.values) - 1))
+        return [int(count) for count in counts]
     own = flat[:, list(item.columns)]
     return [int((np.abs(own - place).max(axis=1) < 0.5).sum()) for place in places.inputs]  # noqa: PLR2004 - one-hot
 
@@ -201,9 +213,9 @@ def _table(item: Found, unit: str) -> Table:
         title=f"Partial dependence on {item.feature.name}",
         columns=["value", "mean answer", "low", "high", "single_10", "single_50", "single_90", "rows"],
         rows=rows,
-        note=f"In {unit}, {len(item.curves)} rows. low and high: 95 % Student t interval of the curve's shape, "
-        "which leaves out the level that all values share; single_10 to single_90: quantiles over rows of "
-        f"each row's own curve around its mean; rows: how many in the data lie {what}.",
+        note=f"In {unit}, {len(item.curves)} rows. low and high: 95 % Student t interval of the curve's "
+        "shape, which leaves out the level that all values share; single_10 to single_90: quantiles over "
+        f"rows of each row's own curve around its mean; rows: how many in the data lie {what}.",
     )
 
 
@@ -219,8 +231,9 @@ def _band(item: Found) -> tuple[Doubles, Doubles]:
 
 def _figure(item: Found, unit: str, outcome: str) -> Figure:
     curve = item.curves.mean(axis=0)
-    low, high = (end - curve.mean() for end in _band(item))
-    centred, name = curve - curve.mean(), item.feature.name
+    level = _level(item, curve)
+    low, high = (end - level for end in _band(item))
+    centred, name = curve - level, item.feature.name
     title = f"How the answer ({outcome}) moves with {name}"
     ends = f"between {centred.min():.3g} and {centred.max():.3g} {unit} around its mean"
     if item.places.names:
@@ -228,7 +241,7 @@ def _figure(item: Found, unit: str, outcome: str) -> Figure:
         data = {"labels": labels, "values": centred.tolist(), "low": low.tolist(), "high": high.tolist()}
         alt = f"Bar chart of the partial dependence on {name}, {ends}."
         return Figure(name=f"dependence_{name}", title=title, kind="bars", alt=alt, data=data)
-    series = [_series("partial dependence", item.places.values, centred, low, high), *_local(item)]
+    series = [_series("dependence", item.places.values, centred, low, high), *_local(item)]
     data = {"x_label": name, "y_label": f"{unit} of {outcome}, around the mean", "series": series}
     ascending = item.places.values if (item.feature.unit or 1) > 0 else item.places.values[::-1]
     if len(ascending) > 1:
@@ -244,10 +257,15 @@ def _local(item: Found) -> list[dict[str, object]]:
     if item.local is None:
         return []
     values = in_user_units(item.feature, item.local.edges)
-    # Both curves are drawn around the mean of their own points, so that they can be compared.
-    level = item.local.curve.mean()
-    ends = (item.local.curve - level, item.local.low - level, item.local.high - level)
-    return [_series("local effects", values, *ends)]
+    return [_series("local effects", values, item.local.curve, item.local.low, item.local.high)]
+
+
+def _level(item: Found, curve: Doubles) -> float:
+    """Mean of the curve over the rows of the data, at which the local effects are 0 as well."""
+    if not sum(item.seen):
+        return float(curve.mean())
+    middle = curve if len(item.seen) == len(curve) else (curve[:-1] + curve[1:]) / 2
+    return float(np.average(middle, weights=item.seen))
 
 
 def _series(name: str, x: Doubles, y: Doubles, low: Doubles, high: Doubles) -> dict[str, object]:
@@ -257,15 +275,19 @@ def _series(name: str, x: Doubles, y: Doubles, low: Doubles, high: Doubles) -> d
 
 def _caveats(found: Sequence[Found], asked: int, rows: int, outcome: str, unit: str) -> list[str]:
     sentences = [
-        f"The answer is the {unit} of {outcome}. Partial dependence was computed on {rows} rows drawn by the "
-        "seed: it puts values into rows that may not go with them."
+        (
+            f"The answer is the {unit} of {outcome}. Partial dependence was computed on {rows} rows drawn by "
+            "the seed: it puts values into rows that may not go with them."
+        )
     ]
     mixed = [item.feature.name for item in found if _hides(item)]
     if mixed:
         sentences.append(
-            f"The mean curve hides how single rows move for {', '.join(mixed)}: the middle 80 % of rows are spread "
-            "wider than the curve is high, so that other features decide what this one does."
+            f"The mean curve hides how single rows move for {', '.join(mixed)}: the middle 80 % of rows are "
+            "spread wider than the curve is high, so that other features decide what this one does."
         )
+    if len(found) > TABLES:
+        sentences.append(f"The curves of the {TABLES} features with the widest range are in the tables.")
     if len(found) < asked:
         sentences.append(f"{asked - len(found)} of {asked} features gave answers that are not finite.")
     return sentences

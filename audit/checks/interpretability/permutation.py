@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from audit.dataset import Dataset, Feature, Floats
     from audit.evidence import Measure
     from audit.explain.attribution import Doubles
+    from audit.explain.kernel_shap import Bools
     from audit.model import Model
 
 KINDS = (("accuracy_drop", "share"), ("log_loss_increase", "nats"))
@@ -61,17 +62,14 @@ def permutation(
     from audit.explain.permutation import permuted_losses
 
     labels, index = data.labels, sample_rows(data, rows, seed)
+    fit: Bools = model.predict(data.inputs[index]).isfinite().all(dim=1).numpy()
+    index = index[fit]
     if len(index) < 2:  # noqa: PLR2004 - a value must come from another row
-        raise NotEvaluable(f"{len(index)} rows are too few to permute; at least 2 are needed.")
+        raise NotEvaluable(f"{len(index)} rows with finite scores are too few to permute; 2 are needed.")
     names, owner = layout(data).names, torch.from_numpy(layout(data).owner).to(model.device)
     wanted = torch.as_tensor(labels[index], device=model.device)
     inputs = model.tensor(data.inputs[index])
-    found = permuted_losses(model, inputs, wanted, owner, len(names), repeats, seed)
-    influence = found.influence()
-    fit = np.isfinite(influence).all(axis=(0, 1))
-    if not fit.any():
-        raise NotEvaluable(f"0 of {len(fit)} rows have finite losses under every permutation.")
-    influence = influence[:, :, fit]
+    influence = permuted_losses(model, inputs, wanted, owner, len(names), repeats, seed).influence()
     pairs = correlated_pairs(features_of(data), data.inputs, correlated)
     return Evidence(
         measures=_measures(names, influence),
@@ -103,12 +101,16 @@ def correlated_pairs(
 
 
 def _measures(names: Sequence[str], influence: Doubles) -> list[Measure]:
-    order = np.argsort(-influence[1].mean(axis=1), kind="stable")
+    """Most important first; undefined where a permuted row has no finite score."""
+    finite = np.asarray(np.isfinite(influence).all(axis=(0, 2)))
+    order = np.argsort(np.where(finite, -influence[1].mean(axis=1), np.inf), kind="stable").tolist()
+    reason = "the model gives some permuted rows scores that are not finite"
     return [
-        mean(name, influence[kind, i].tolist(), group={"feature": names[i]}, unit=unit)
+        mean(name, influence[kind, i].tolist() if finite[i] else [], reason=reason, unit=unit,
+             group={"feature": names[i]})
         for kind, (name, unit) in enumerate(KINDS)
-        for i in order.tolist()
-    ]
+        for i in order
+    ]  # fmt: skip
 
 
 def _table(names: Sequence[str], influence: Doubles, repeats: int) -> Table:
@@ -121,16 +123,17 @@ def _table(names: Sequence[str], influence: Doubles, repeats: int) -> Table:
         title="How much worse the model becomes without each feature",
         columns=["feature", "accuracy_drop", "low", "high", "log_loss_increase", "low_loss", "high_loss"],
         rows=[
-            [name, accuracy[name].value, accuracy[name].low, accuracy[name].high, item.value, item.low, item.high]
+            [name, *(n for part in (accuracy[name], item) for n in (part.value, part.low, part.high))]
             for name, item in loss.items()
         ],
-        note=f"{influence.shape[2]} rows, {repeats} permutations of each feature; 95 % Student t intervals over "
-        "rows, for each feature by itself.",
-    )  # fmt: skip
+        note=f"{influence.shape[2]} rows, {repeats} permutations of each feature; 95 % Student t intervals "
+        "over rows, for each feature by itself.",
+    )
 
 
 def _figure(names: Sequence[str], influence: Doubles) -> Figure:
-    found = [item for item in _measures(names, influence) if item.name == "log_loss_increase"][:DRAWN]
+    known = [item for item in _measures(names, influence) if item.value is not None]
+    found = [item for item in known if item.name == "log_loss_increase"][:DRAWN]
     labels = [item.group["feature"] for item in found]
     drawn = ", ".join(f"{item.group['feature']} {item.value:.3g}" for item in found)
     return Figure(
@@ -148,13 +151,15 @@ def _figure(names: Sequence[str], influence: Doubles) -> Figure:
 
 
 def _title(found: Sequence[Measure]) -> str:
-    first, floor = found[0].group["feature"], found[0].low
+    floor = found[0].low if found else None
     if floor is None or floor <= 0:
         return "No feature is shown to carry the model's quality on these rows"
+    first = found[0].group["feature"]
     level = [item for item in found if item.high is not None and item.high >= floor]
     if len(level) == 1:
         return f"The model's quality rests on {first} most"
-    return f"The model's quality rests on {first} and {len(level) - 1} more; these rows do not settle their order"
+    others = len(level) - 1
+    return f"The model's quality rests on {first} and {others} more; these rows do not settle their order"
 
 
 def _pairs_table(pairs: Sequence[tuple[str, str, float]], least: float) -> list[Table]:
@@ -171,9 +176,7 @@ def _pairs_table(pairs: Sequence[tuple[str, str, float]], least: float) -> list[
     ]
 
 
-def _caveats(
-    fit: np.ndarray[tuple[int], np.dtype[np.bool_]], pairs: Sequence[tuple[str, str, float]], least: float
-) -> list[str]:
+def _caveats(fit: Bools, pairs: Sequence[tuple[str, str, float]], least: float) -> list[str]:
     found = [f"Computed on {int(fit.sum())} rows drawn by the seed; other rows may differ."]
     if not fit.all():
         found.append(
@@ -182,8 +185,8 @@ def _caveats(
     if pairs:
         a, b, value = pairs[0]
         found.append(
-            f"{len(pairs)} pairs of features correlate by {least:g} or more, most {a} and {b} ({value:.2f}): the "
-            "importance of each is what it adds in rows where the other contradicts it, and neither shows what "
-            "both say."
+            f"{len(pairs)} pairs of features correlate by {least:g} or more, most {a} and {b} "
+            f"({value:.2f}): the importance of each is what it adds in rows where the other contradicts it, "
+            "and neither shows what both say."
         )
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from audit.dataset import Dataset, Floats, Ints
     from audit.evidence import Cell, Measure
+    from audit.explain.kernel_shap import Bools
     from audit.explain.reasons import Runs
     from audit.model import Model
 
@@ -47,16 +48,16 @@ class Found:
     """
 
     names: tuple[str, ...]
-    protected: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    protected: Bools
     rows: Ints
     places: Ints
     runs: Runs
     searched: int
 
     @property
-    def complete(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    def complete(self) -> Bools:
         """[n] whether each decision has a reason at every place."""
-        found: np.ndarray[tuple[int], np.dtype[np.bool_]] = (self.places >= 0).all(axis=1)
+        found: Bools = np.asarray((self.places >= 0).all(axis=1))
         return found
 
 
@@ -77,11 +78,11 @@ def reason_codes(
 ) -> Evidence:
     """Reason codes: candidates for the principal reasons of unfavourable decisions.
 
-    For each unfavourable decision this shares out the difference between the model's answer for the person and
-    its answer for a reference among the features (Shapley values). The features that pull the answer down
-    most are the reason candidates, at most `top` of them: the commentary to Regulation B says that more than four
-    are not likely to help. The reference is the typical favourable decision (mean of numbers, most common
-    category), the median one, or a row of the data named by its number.
+    For each unfavourable decision this shares out the difference between the model's answer for the person
+    and its answer for a reference among the features (Shapley values). The features that pull the answer down
+    most are the reason candidates, at most `top` of them: the commentary to Regulation B says that more than
+    four are not likely to help. The reference is the typical favourable decision (mean of numbers, most
+    common category), the median one, or a row of the data named by its number.
 
     Everything is done again in several runs, with other favourable decisions behind the reference and other
     combinations of features tried. A reason is kept only where every run puts it at the same place; otherwise
@@ -92,11 +93,11 @@ def reason_codes(
     A sensitive feature of the data, and each feature named in `protected`, is never a reason. How much of the
     difference falls on them is counted: `protected_attribution_share`, and `protected_among_leading` for the
     share of decisions of which one would have been a leading reason. A model that rests on them cannot be
-    explained honestly without them, and leaving them out of the list does not make it lawful. Features that stand
-    in for a protected one are not recognised here; fairness.proxies looks for them.
+    explained honestly without them, and leaving them out of the list does not make it lawful. Features that
+    stand in for a protected one are not recognised here; fairness.proxies looks for them.
 
-    Reasons depend on the reference: against another one other features lead. They say what the model used, not
-    what a person must change to be decided otherwise.
+    Reasons depend on the reference: against another one other features lead. They say what the model used,
+    not what a person must change to be decided otherwise.
 
     Settings: `top` places, `reference`, `protected` features besides the sensitive ones, number of `runs`,
     unfavourable `rows` explained, decisions `searched` for them, `samples` of combinations.
@@ -141,25 +142,21 @@ def _found(
         model, model.tensor(data.inputs[bad]), model.tensor(references), owner, len(parts.names),
         int(data.favourable or 0), samples, seed,
     )  # fmt: skip
-    fit = np.isfinite(found.values).all(axis=(0, 2))
+    fit: Bools = np.asarray(np.isfinite(found.values).all(axis=(0, 2)))
     if not fit.any():
         raise NotEvaluable(f"0 of {len(fit)} unfavourable decisions have finite shares.")
-    from dataclasses import replace
-
     kept = replace(found, values=found.values[:, fit], gaps=found.gaps[:, fit])
     return Found(parts.names, barred, bad[fit], stable_reasons(kept.values, ~barred, top), kept, looked)
 
 
-def _barred(
-    data: Dataset, names: Sequence[str], protected: Sequence[str]
-) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _barred(data: Dataset, names: Sequence[str], protected: Sequence[str]) -> Bools:
     for name in protected:
         if name not in names:
             raise ConfigError(
                 f"'protected' names '{name}', which is not a feature of the data{nearest(name, names)}."
             )
     barred = {*data.sensitive, *protected}
-    found: np.ndarray[tuple[int], np.dtype[np.bool_]] = np.array([name in barred for name in names])
+    found: Bools = np.array([name in barred for name in names])
     if found.all():
         raise NotEvaluable(f"all {len(names)} features are protected, so none may be a reason.")
     return found
@@ -173,8 +170,9 @@ def _decisions(model: Model, data: Dataset, seed: int, searched: int, rows: int)
     scores = model.predict(data.inputs[index])
     if scores.shape[1] < 2:  # noqa: PLR2004 - log-odds are of one class against the others
         raise NotApplicable("the model has one output and no classes, so there are no decisions to explain.")
-    index = index[scores.isfinite().all(dim=1).numpy()]
-    favourable = (scores[scores.isfinite().all(dim=1)].argmax(dim=1) == data.favourable).numpy()
+    finite = scores.isfinite().all(dim=1).numpy()
+    index = index[finite]
+    favourable = scores.argmax(dim=1).numpy()[finite] == data.favourable
     good, bad = index[favourable], index[~favourable]
     if not len(good) or not len(bad):
         raise NotEvaluable(
@@ -244,7 +242,8 @@ def _on_protected(found: Found) -> list[Measure]:
     total = size.sum(axis=1)
     shares = (size[:, found.protected].sum(axis=1)[total > 0] / total[total > 0]).tolist()
     first = leading(values, np.ones(len(found.names), dtype=np.bool_), found.places.shape[1])
-    among = (found.protected[np.clip(first, 0, None)] & (first >= 0)).any(axis=1)
+    barred = found.protected[np.clip(first, 0, None)] & (first >= 0)
+    among: Bools = np.asarray(barred.any(axis=1))
     return [
         mean("protected_attribution_share", shares, unit="share", better="lower"),
         proportion("protected_among_leading", int(among.sum()), len(among), better="lower"),
@@ -270,8 +269,8 @@ def _tables(found: Found, top: int, runs: int) -> list[Table]:
             title="How often each feature is a reason candidate, and at which place",
             columns=["feature", *(f"place {p + 1}" for p in range(top)), "any place"],
             rows=rows,
-            note=f"Counts of {len(found.rows)} unfavourable decisions; a reason counts only where all {runs} runs "
-            "put it at that place.",
+            note=f"Counts of {len(found.rows)} unfavourable decisions; a reason counts only where all "
+            f"{runs} runs put it at that place.",
         )
     ]
 
@@ -303,10 +302,14 @@ def _caveats(found: Found, data: Dataset, top: int, reference: str | int, runs: 
         "favourable_median": "the median favourable decision, with the most common category of each feature",
     }
     what = against.get(str(reference), f"row {reference} of the data")
+    from audit.explain.reasons import NONE
+
     sentences = [
         NOT_A_NOTICE,
-        f"Reasons are against {what}; {len(found.rows)} unfavourable decisions among {found.searched} that were "
-        "drawn by the seed were explained. Against another reference other features lead.",
+        (
+            f"Reasons are against {what}; {len(found.rows)} unfavourable decisions among {found.searched} "
+            "drawn by the seed were explained. Against another reference other features lead."
+        ),
     ]
     names = [name for name, bad in zip(found.names, found.protected, strict=True) if bad]
     absent = [name for name in data.sensitive if name not in found.names]
@@ -314,14 +317,14 @@ def _caveats(found: Found, data: Dataset, top: int, reference: str | int, runs: 
         sentences.append(f"Protected, and therefore never a reason: {', '.join(names)}.")
     if absent:
         sentences.append(
-            f"No input of the model is called {', '.join(absent)}; an input that says the same under another name is "
-            "not recognised unless 'protected' names it."
+            f"No input of the model is called {', '.join(absent)}; an input that says the same under "
+            "another name is not recognised unless 'protected' names it."
         )
     if (found.runs.reference <= 0).any():
         sentences.append("The model does not decide favourably for the reference itself in every run.")
     if found.runs.exact and isinstance(reference, int):
         sentences.append(f"All combinations were tried against one row, so the {runs} runs do not differ.")
-    few = int((found.places == -2).any(axis=1).sum())
+    few = int((found.places == NONE).any(axis=1).sum())
     if few:
         sentences.append(f"In {few} decisions fewer than {top} features counted against the person.")
     return sentences

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from torch import Tensor
+
     from audit.dataset import Dataset, Ints
     from audit.evidence import Cell, Measure
     from audit.explain.attribution import Doubles
@@ -72,16 +74,16 @@ def surrogate(
     on one half of the rows, and sees on the other half how well they say what the model says.
     `tree_fidelity` and `linear_fidelity` are the shares of held rows where they agree with the model;
     `majority_agreement` is the agreement of always saying the most common decision, and the measures that end
-    in `_over_majority` compare the two row by row. `linear_r2` is the share of the variance of the log-odds that
-    the linear model accounts for. The tree's rules are printed in words, with how often each holds.
+    in `_over_majority` compare the two row by row. `linear_r2` is the share of the variance of the log-odds
+    that the linear model accounts for. The tree's rules are printed in words, with how often each holds.
 
     Fidelity says how well the surrogate imitates the model, not how good the model is. A surrogate that
-    disagrees with the model in some rows says nothing about those. Where the lower bound of what the tree (or the
-    linear model) gains over the majority is less than the share `described` of what there is to gain, a caveat
-    says that it does not describe this model, and its rules must not be read as the model's.
+    disagrees with the model in some rows says nothing about those. Where the lower bound of what the tree (or
+    the linear model) gains over the majority is less than the share `described` of what there is to gain, a
+    caveat says that it does not describe this model, and its rules must not be read as the model's.
 
-    Settings: `rows` drawn (half of them fitted on), `depth` of the tree, `described` as above, `outcome` whose
-    log-odds the linear model follows (the favourable one).
+    Settings: `rows` drawn (half of them fitted on), `depth` of the tree, `described` as above, `outcome`
+    whose log-odds the linear model follows (the favourable one).
 
     Craven, Shavlik: Extracting Tree-Structured Representations of Trained Networks, 1996. Bastani, Kim,
     Bastani: Interpretability via Model Extraction, 2017.
@@ -103,20 +105,8 @@ def _fitted(model: Model, data: Dataset, seed: int, rows: int, depth: int, outco
     from audit.explain.surrogate import fit_linear, fit_tree, halves, user_columns
     from audit.model import log_odds
 
-    index = sample_rows(data, rows, seed)
-    scores = model.predict(data.inputs[index])
-    finite = scores.isfinite().all(dim=1)
-    index, scores = index[finite.numpy()], scores[finite]
-    if len(index) < LEAST_ROWS:
-        raise NotEvaluable(
-            f"{len(index)} rows with finite scores are too few; at least {LEAST_ROWS} are needed."
-        )
+    index, scores = _answered(model, data, seed, rows)
     decisions = scores.argmax(dim=1).numpy()
-    if len(np.unique(decisions)) == 1:
-        raise NotEvaluable(
-            f"all {len(index)} rows get the same decision ({_name(data, int(decisions[0]))}), so there is nothing "
-            "to imitate."
-        )
     try:
         chosen, _ = explained_class(data, outcome, scores.shape[1])
     except NotApplicable:
@@ -133,14 +123,34 @@ def _fitted(model: Model, data: Dataset, seed: int, rows: int, depth: int, outco
     )  # fmt: skip
 
 
+def _answered(model: Model, data: Dataset, seed: int, rows: int) -> tuple[Ints, Tensor]:
+    """Rows with finite scores and the scores; refused where there are few, or one decision for all."""
+    index = sample_rows(data, rows, seed)
+    scores = model.predict(data.inputs[index])
+    finite = scores.isfinite().all(dim=1)
+    index, scores = index[finite.numpy()], scores[finite]
+    if len(index) < LEAST_ROWS:
+        raise NotEvaluable(
+            f"{len(index)} rows with finite scores are too few; at least {LEAST_ROWS} are needed."
+        )
+    decisions = scores.argmax(dim=1)
+    if len(np.unique(decisions.numpy())) == 1:
+        raise NotEvaluable(
+            f"all {len(index)} rows get the same decision ({_name(data, int(decisions[0]))}), so there is "
+            "nothing to imitate."
+        )
+    return index, scores
+
+
 def _agreement(found: Fitted) -> dict[str, Doubles]:
     """[m] 1 where each surrogate, or the majority, says what the model says; else 0."""
+    positive = found.answers > 0
     says = {
         "tree": found.tree.predict(found.values) == found.decisions,
-        "linear": (found.linear.predicted > 0) == (found.answers > 0),
+        "linear": (found.linear.predicted > 0) == positive,
         "majority": found.decisions == found.majority,
-        "linear_majority": np.full(len(found.answers), (found.answers > 0).mean() >= 1 / 2) == (found.answers > 0),
-    }  # fmt: skip
+        "linear_majority": positive == (positive.mean() >= 1 / 2),
+    }
     return {name: item.astype(np.float64) for name, item in says.items()}
 
 
@@ -234,9 +244,11 @@ def _figure(found: Fitted, data: Dataset) -> Figure:
 
 def _caveats(found: Fitted, data: Dataset, agreement: dict[str, Doubles], described: float) -> list[str]:
     sentences = [
-        f"Fitted on {found.fitted_on} rows and tested on {len(found.answers)} others, drawn by the seed; the "
-        f"linear model follows the log-odds of {_name(data, found.outcome)}, and agrees where both say more, or "
-        "both say less, than one half."
+        (
+            f"Fitted on {found.fitted_on} rows and tested on {len(found.answers)} others, drawn by the "
+            f"seed; the linear model follows the log-odds of {_name(data, found.outcome)}, and agrees where "
+            "both say more, or both say less, than one half."
+        )
     ]
     bases = {"tree": "majority", "linear": "linear_majority"}
     for gain, (key, base) in zip(_gains(agreement), bases.items(), strict=True):
@@ -246,7 +258,7 @@ def _caveats(found: Fitted, data: Dataset, agreement: dict[str, Doubles], descri
             what = "tree" if key == "tree" else "linear model"
             sentences.append(
                 f"The surrogate {what} does not describe this model: it agrees with the model in "
-                f"{float(agreement[key].mean()):.1%} of the held rows, always saying the same in {1 - room:.1%}, and the "
-                f"lower bound of the gain is {floor:.1%} of a possible {room:.1%}."
+                f"{float(agreement[key].mean()):.1%} of the held rows, always saying the same in "
+                f"{1 - room:.1%}, and the lower bound of the gain is {floor:.1%} of a possible {room:.1%}."
             )
     return sentences

@@ -55,9 +55,10 @@ def tcav(
     speaks for the class, near 0 against it.
 
     Any direction pushes some way, so the same is done with random concepts (so many rows of the data against
-    so many others). A score that random concepts reach as well is marked as not to be relied on, and so is
-    one whose concept the layer does not tell from other rows. Several concepts or classes make a chance
-    finding more likely; the bar is raised for that (Bonferroni).
+    so many others). The score of a concept that pushes no more strongly than random ones, going as far as its
+    examples lie from other rows, is marked as not to be relied on, and so is one whose concept the layer does
+    not tell from other rows. Several concepts or classes make a chance finding more likely; the bar is raised
+    for that (Bonferroni).
 
     It answers whether the model's inner direction of a concept is one that the decision follows. It does not
     show that the model uses the concept: something that goes with the examples can have the same direction.
@@ -149,26 +150,28 @@ def _lines(
         label = data.classes[wanted] if wanted < len(data.classes) else f"class {wanted}"
         n, pushed = int(inside.sum()), int(found.pushed[name][inside].sum())
         chance = found.controls[:, inside].mean(axis=1) if n else np.full(len(found.controls), np.nan)
-        p = chance_share(pushed / n, chance) if n else 1.0
+        strength = float(found.strength[name][inside].mean()) if n else None
+        p = 1.0 if strength is None else chance_share(strength, chance)
         doubt = _doubt(told, p, concepts * len(classes))
         group = {"concept": name, "class": label}
         score = proportion("tcav_score", pushed, n, group=group, unreliable=doubt)
         span = [float(chance.min()), float(chance.max())] if n else [None, None]
-        cells = [name, label, n, score.value, score.low, score.high, *span, p, told.value, doubt or "differs"]
+        numbers = [score.value, score.low, score.high, told.value, strength, *span, p]
+        cells = [name, label, n, *numbers, doubt or "differs"]
         yield ([told, score] if place == 0 else [score]), cells
 
 
-def chance_share(score: float, chance: npt.NDArray[np.float64]) -> float:
-    """Share of random concepts at least as far from one half as the score, the score itself counted in."""
-    as_far = int((np.abs(chance - _HALF) >= abs(score - _HALF) - 1e-12).sum())
-    return (1 + as_far) / (1 + len(chance))
+def chance_share(strength: float, chance: npt.NDArray[np.float64]) -> float:
+    """Share of random concepts at least as strong, in either direction, the concept itself counted in."""
+    as_strong = int((np.abs(chance) >= abs(strength)).sum())
+    return (1 + as_strong) / (1 + len(chance))
 
 
 def _doubt(told: Measure, p: float, comparisons: int) -> str:
     if told.low is None or told.low <= _HALF:
         return "the layer does not tell the concept's examples from other rows"
     if p * comparisons > 1 - DEFAULT_LEVEL:
-        return "random concepts reach such a score as well"
+        return "random concepts push as strongly"
     return ""
 
 
@@ -177,12 +180,13 @@ def _table(rows: list[list[Cell]], place: str, controls: int) -> Table:
         name="concepts",
         title="Share of rows that a step towards each concept pushes to the class, beside random concepts",
         columns=[
-            *("concept", "class", "rows", "tcav_score", "low", "high", "lowest_random", "highest_random"),
-            *("chance", "concept_accuracy", "conclusion"),
+            *("concept", "class", "rows", "tcav_score", "low", "high", "concept_accuracy", "strength"),
+            *("lowest_random", "highest_random", "chance", "conclusion"),
         ],
         rows=rows,
-        note=f"Read at the {place}; {controls} random concepts; chance: share of them, the concept counted "
-        "in, at least as far from one half.",
+        note=f"Read at the {place}. Strength: mean change of the answer on the way from other rows to the "
+        f"concept, to first order. Chance: share of {controls} random concepts, the concept counted in, that "
+        "push at least as strongly.",
     )
 
 

@@ -59,9 +59,12 @@ def trust(
     Faithfulness: features are taken away from a row, or put back, in the order that the explanation gives
     them. The answer should fall and rise faster than with random orders of the same row, and faster than
     with an order that looks at the data and never asks the model. What is taken away must be filled, and the
-    fill can decide the result, so this is done with two. `deletion_gain`, `insertion_gain` and
-    `control_gain` are shares of the range of the answer in a row; 0 is no better than random, or than the
-    control. `indistinguishable_share` counts rows in which more than 5 % of the random orders do as well.
+    fill can decide the result, so this is done with two. `deletion_gain`, `insertion_gain`, their mean
+    `faithfulness_gain`, and `control_gain` are shares of the range of the answer in a row; 0 is no better
+    than random, or than the control. `indistinguishable_share` counts rows in which more than 5 % of the
+    random orders do as well. Where an explanation says how much a feature matters and not which way it
+    pushed the answer (saliency, and LIME in tables), the order is by size, and what is followed is how close
+    the answer stays to that of the whole row.
 
     Random weights: an explanation of what the model learned must change when the weights are random
     (`randomised_rank_correlation`). The model gets its weights back, which its hash proves. Stability:
@@ -72,7 +75,8 @@ def trust(
     (`nearby_rank_correlation`); a stronger search could find more. Made-up rows: some methods ask the model
     about rows that do not occur, and a model can be built to answer harmlessly there. `on_manifold_lead` and
     `off_manifold_lead` are both above 0 where the same changes of a row move the answer most through one
-    feature on rows of the data and through another on made-up rows; tables only. `faithfulness_difference`
+    feature on rows of the data and through another on made-up rows; `off_manifold_share` says how many of
+    those lie further from the data than nearly all of its own rows. Tables only. `faithfulness_difference`
     says whether explanations are less faithful for one group than for all others.
 
     It does not say that an explanation is true or complete, and what holds for these rows may not hold for
@@ -171,7 +175,7 @@ def _evidence(
             *(_grade(one) for one in cards),
             *(number for item in found for number in item.measures),
             *(number for _, _, rank, overlap in pairs for number in (rank, overlap)),
-            *(number for lead in leads for number in (lead.on, lead.off)),
+            *(number for lead in leads for number in (lead.on, lead.off, lead.share)),
             *(number for item in found for number in group_differences(subject, item, shared)),
         ],
         tables=[

@@ -13,7 +13,7 @@ from audit.explain.gradients import completeness_error
 from audit.explain.quantity import mean_by_class
 from audit.model import Model
 
-SAMPLES = {"tabular": 200, "image": 64, "series": 200}
+SAMPLES = 200
 BACKGROUND = {"tabular": 100, "image": 32, "series": 100}
 
 
@@ -23,7 +23,7 @@ def expected_gradients(
     seed: int,
     explained: Explained,
     *,
-    samples: int | None = None,
+    samples: int = SAMPLES,
     background: int | None = None,
     grid: int = 4,
 ) -> dict[str, Any]:
@@ -34,11 +34,10 @@ def expected_gradients(
         data: what it is explained on; the background is drawn from it.
         seed: draws background and samples.
         explained: the rows.
-        samples: gradients a row; default 200, for images 64.
+        samples: gradients a row.
         background: rows that the path starts from; default 100, for images 32.
         grid: cells that pixels, or stretches that steps, are added up in.
     """
-    samples = samples or SAMPLES[data.modality]
     background = background or BACKGROUND[data.modality]
     # Samples take the background in turn, so its order must say nothing.
     drawn = np.random.default_rng(seed + 1).permutation(sample_rows(data, background, seed + 1))

@@ -100,7 +100,7 @@ def _image_surrogates(
     fill: float | Literal["mean"],
 ) -> Surrogates:
     images = explained.inputs
-    owner = torch.from_numpy(np.ascontiguousarray(cells)).to(images.device)
+    owner = torch.tensor(cells, device=images.device)
     masks = draw_masks(samples, int(cells.max()) + 1, seed)
     hidden = segment_means(images, owner) if fill == "mean" else torch.full_like(images, fill)
     values = image_values(model, images, explained.classes, masks, owner, hidden, explained.output)

@@ -225,6 +225,8 @@ def test_a_group_without_positives_has_no_auc_and_is_not_compared():
     assert only(evidence, "brier", {"g": "C"}).value is not None
     pair = only(evidence, "auc_difference", feature="g")
     assert len(pair.statistics["groups"]) == 2
+    assert pair.left_out == "C (30 rows)"
+    assert only(evidence, "brier_difference", feature="g").left_out == ""
     assert any("C has too few rows" in caveat for caveat in evidence.caveats)
 
 

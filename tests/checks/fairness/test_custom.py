@@ -12,6 +12,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 from audit.checks.fairness.custom import custom
 from audit.dataset import Dataset, Sensitive
 from audit.errors import ConfigError, NotApplicable
+from audit.policy import Limit, Verdict, judge_measures
 from audit.record import plain
 from audit.stats import METHODS, interval_at
 
@@ -201,7 +202,7 @@ def test_a_small_group_has_no_number_and_one_without_spread_no_interval():
     flat = only(evidence, "custom", {"g": "T"})
     assert (flat.value, flat.low, flat.high) == (1.0, None, None)
     assert any("g = T: the draws do not vary" in caveat for caveat in evidence.caveats)
-    assert only(evidence, "custom_difference").value < 0.2
+    assert "g = T: 1 in 12 rows" in only(evidence, "custom_difference").reason
 
 
 def test_unknown_is_shown_and_not_compared():
@@ -278,3 +279,24 @@ def test_it_is_not_applicable_without_true_outcomes():
     labels, score, group = population(100)
     with pytest.raises(NotApplicable, match="no true outcomes"):
         run(unlabelled(dataset(labels, g=group)), score, metric="f1_score")
+
+
+def test_a_group_that_is_always_wrong_is_not_dropped_from_the_difference():
+    """0 of 50 right has draws that do not vary; the difference of the others must not pass in its place."""
+    labels, score, group = population(1000)
+    labels, group = np.append(labels, [1] * 50), np.append(group, ["T"] * 50)
+    evidence = run(dataset(labels, g=group), np.append(score, [0.1] * 50), metric="accuracy_score")
+    found = only(evidence, "custom_difference")
+    assert found.value is None
+    assert "g = T: 0 in 50 rows" in found.reason
+    limit = Limit(check="fairness.custom", measure="custom_difference", at_most=0.2)
+    (judged,) = judge_measures([found], [limit], 0.95)
+    assert judged.verdict is Verdict.NOT_EVALUABLE
+
+
+def test_the_difference_names_who_takes_no_part():
+    labels, score, group = population(600)
+    group = np.append(np.where(np.arange(600) % 4 == 0, "unknown", group), ["S"] * 3)
+    data = dataset(np.append(labels, [1, 0, 1]), g=group)
+    found = only(run(data, np.append(score, [0.9] * 3), metric="accuracy_score"), "custom_difference")
+    assert found.left_out == "S (3 rows); unknown (150 rows)"

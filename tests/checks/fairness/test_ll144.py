@@ -449,3 +449,11 @@ def test_classes_that_do_not_fit_are_said_in_a_sentence():
         run(levels(LEVELS), classes=["senior"], mode="scoring")
     with pytest.raises(NotApplicable, match="no outcome is named as favourable"):
         run(levels(LEVELS), mode="scoring")
+
+
+@pytest.mark.parametrize("mode", ["selection", "scoring"])
+def test_rows_that_stand_for_nobody_are_said(mode):
+    data = population({("Male", "A"): (2, 1)}, scores=np.array([0.5, 0.6]))
+    nobody = Dataset(**{**vars(data), "people": np.zeros(2, np.int64)})
+    with pytest.raises(NotEvaluable, match="0 people|0 scores are to be ranked"):
+        run(nobody, mode=mode)

@@ -237,3 +237,13 @@ def test_attributions_of_the_predicted_number_are_used_where_there_are_some():
     shares = {m.settings["feature"]: m.value for m in evidence.measures if m.name == "reliance"}
     assert sum(shares.values()) == pytest.approx(1)
     assert shares["b"] > 0.6
+
+
+def test_guessing_the_largest_group_for_everybody_is_no_certainty():
+    """No gain for any of 120 people, 25 of the small group: 120 people do not show that it is 0 exactly."""
+    random = np.random.default_rng(2)
+    data = dataset(random.normal(size=(120, 1)), ["noise"], origin=["a"] * 95 + ["b"] * 25)
+    gain = only(run(data), "attribute_accuracy_gain", attribute="origin")
+    assert gain.value == 0
+    assert gain.low < -0.05
+    assert gain.high > 0.05

@@ -270,3 +270,19 @@ def test_a_target_that_is_no_number_is_one_sentence_on_the_command_line(tmp_path
     assert done.returncode == 4
     assert "column 'price', row 301: target 'dear' is not a finite number" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("rows", [2, 12])
+def test_equal_errors_are_no_certainty(rows):
+    """Two rows, or twelve, that are off by the same would have an interval of no width."""
+    random = np.random.default_rng(4)
+    predicted = np.append(random.normal(size=100), np.full(rows, 0.25)).astype(np.float32)
+    evidence = run(predicted, np.zeros(100 + rows), g=["a"] * 100 + ["b"] * rows)
+    limits = [
+        Limit(check="fairness.regression", measure=name, at_most=9, group="each")
+        for name in ("mean_absolute_error", "mean_absolute_error_difference")
+    ]
+    judged = [j for j in judge_measures(evidence.measures, limits, 0.95) if j.group["g"] == "b"]
+    assert [j.verdict for j in judged] == [Verdict.NOT_EVALUABLE] * 2
+    assert judged[0].value == 0.25
+    assert f"{rows} rows" in judged[0].reason

@@ -10,6 +10,7 @@ from audit.checks.fairness.robust_accuracy import robust_accuracy
 from audit.dataset import Dataset, Sensitive
 from audit.errors import NotApplicable
 from audit.model import Model
+from audit.policy import Limit, Verdict, judge_measures
 from audit.products.adversaries import adversaries
 from audit.products.predictions import predictions
 
@@ -212,3 +213,24 @@ def test_it_needs_groups():
     data = Dataset(inputs=PLANTED.inputs, labels=PLANTED.labels, modality="tabular", classes=("no", "yes"))
     with pytest.raises(NotApplicable, match="names no sensitive feature"):
         run(linear(), data)
+
+
+def test_nothing_is_judged_on_fewer_rows_than_the_floor():
+    """Four of four hold, and 5 of 9 that were right flip: neither is more than the floor of 10."""
+    group = ["A"] * 60 + ["B"] * 4 + ["C"] * 51
+    evidence = run(linear(), dataset(INPUTS, LABELS, group), epsilon=[0.1])
+    limit = Limit(check="fairness.robust_accuracy", measure="robust_accuracy", at_least=0.1, group="each")
+    judged = {j.group["group"]: j for j in judge_measures(evidence.measures, [limit], 0.95)}
+    assert judged["A"].verdict is Verdict.PASS
+    assert judged["B"].verdict is Verdict.NOT_EVALUABLE
+    assert "the robust accuracy of B is 4 of 4 rows" in judged["B"].reason
+    assert only(evidence, "robust_accuracy_difference", feature="group").left_out == "B (4 rows)"
+
+
+def test_a_flip_rate_of_few_correct_rows_takes_no_part_in_the_difference():
+    labels = LABELS[:60] + [1 - label for label in LABELS[60:106]] + LABELS[106:]
+    evidence = run(linear(), dataset(INPUTS, labels, GROUP))
+    assert only(evidence, "flip_rate", "B").statistics == {"x": 4, "n": 4}
+    gap = only(evidence, "flip_rate_difference", feature="group")
+    assert gap.value is None
+    assert only(evidence, "robust_accuracy_difference", feature="group").n == 115

@@ -63,6 +63,20 @@ def test_completeness_that_is_not_met_is_told():
     steps = next(item for item in found.tables if item.name == "completeness")
     assert sum(row[1] for row in steps.rows) == 60
     assert steps.rows[-1][0] == 64
+    worst = next(caveat for caveat in found.caveats if "not met" in caveat)
+    assert "more than 0.01 of it, and by up to" in worst
+    told = float(worst.split("by up to ")[1].split(" ")[0])
+    assert told >= steps.rows[-1][3] * 0.99
+
+
+def test_steps_are_doubled_until_one_percent_is_met():
+    torch.manual_seed(0)
+    bent = nn.Sequential(nn.Linear(3, 32), nn.ReLU(), nn.Linear(32, 2))
+    found = measured(bent, table(), max_steps=4096)
+    assert measures(found)["completeness_met_share"].value > 0.95
+    steps = next(item for item in found.tables if item.name == "completeness")
+    assert len(steps.rows) > 1
+    assert measures(measured(bent, table(), bound=10.0))["completeness_met_share"].value == 1
 
 
 @pytest.mark.parametrize(("baseline", "named"), [("zero", "zeros"), ("lowest", "lowest value")])

@@ -86,7 +86,21 @@ def test_images_come_with_cells_and_a_picture():
     assert measured(nn.Sequential(nn.Flatten(), nn.Linear(64, 2)), data, examples=0).arrays == {}
 
 
-@pytest.mark.parametrize("name", ["saliency", "integrated_gradients", "shap", "lime"])
+NAMES = [
+    "saliency",
+    "integrated_gradients",
+    "shap",
+    "lime",
+    "input_x_gradient",
+    "smoothgrad",
+    "expected_gradients",
+    "occlusion",
+    "rise",
+    "gradcam",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_check_is_planned_without_loading_torch(name):
     code = (
         f"import sys; from audit.checks.interpretability.{name} import {name} as item; "

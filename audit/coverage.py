@@ -1,0 +1,300 @@
+"""Coverage: which clauses of a framework the evidence of one audit supports. A pure function.
+
+Evidence *supports* a clause; whether the clause is met is for a person to say. What was not measured or not
+stated is a gap and is shown as one. Nothing of today enters: the same record gives the same coverage.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from enum import StrEnum
+from itertools import groupby
+
+from audit.attestation import Attestation
+from audit.document import Document
+from audit.evidence import Measure
+from audit.framework import Capability, Clause, Framework
+from audit.policy import Judgement, Verdict
+from audit.record import Finding, Record
+
+_COMPARED = ("feature", "attribute")
+_TOGETHER = " x "
+_LISTED = 6
+
+
+class Status(StrEnum):
+    """What there is for a clause."""
+
+    MEASURED = "MEASURED"
+    ATTESTED = "ATTESTED"
+    NOT_EVIDENCED = "NOT_EVIDENCED"
+    NOT_APPLICABLE = "NOT_APPLICABLE"
+    NEVER_GENERATED = "NEVER_GENERATED"
+
+
+STATUS_WORDS: dict[Status, tuple[str, str]] = {
+    Status.MEASURED: ("MEASURED", "this audit measured what the clause asks to be measured"),
+    Status.ATTESTED: ("ATTESTED", "a named person stated it; no machine checked it"),
+    Status.NOT_EVIDENCED: ("NOT EVIDENCED", "nothing here supports it"),
+    Status.NOT_APPLICABLE: ("NOT APPLICABLE", "it is about another kind of model or data"),
+    Status.NEVER_GENERATED: ("NEVER GENERATED", "this tool will not write it"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What a record holds for one capability.
+
+    Attributes:
+        capability: what was asked for.
+        findings: places of the findings of that check in the record.
+        measures: the measures that count as evidence: of the right name, of whom was asked, and defined.
+        verdicts: what the policy says of them.
+        doubts: why some of them must not be relied on.
+        missing: why there is no evidence; empty when there is.
+    """
+
+    capability: Capability
+    findings: tuple[int, ...] = ()
+    measures: tuple[Measure, ...] = ()
+    verdicts: tuple[Judgement, ...] = ()
+    doubts: tuple[str, ...] = ()
+    missing: str = ""
+
+    @property
+    def counts(self) -> Mapping[Verdict, int]:
+        """How many comparisons with a limit ended in each verdict."""
+        return Counter(item.verdict for item in self.verdicts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Covered:
+    """One clause and what there is for it.
+
+    Attributes:
+        clause: the clause.
+        status: what there is for it.
+        sources: one for each capability it names; empty where the clause does not apply.
+        attestations: what people stated for it.
+    """
+
+    clause: Clause
+    status: Status
+    sources: tuple[Source, ...] = ()
+    attestations: tuple[Attestation, ...] = ()
+
+    @property
+    def applies(self) -> bool:
+        """Whether it asks anything of this audit."""
+        return self.status not in (Status.NOT_APPLICABLE, Status.NEVER_GENERATED)
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether all the measurements that it asks for were made."""
+        enough = any if self.clause.any_of else all
+        return bool(self.sources) and enough(not source.missing for source in self.sources)
+
+    @property
+    def lacks_statement(self) -> bool:
+        """It asks for a statement, and nobody made one."""
+        return self.applies and self.clause.asks_person and not self.attestations
+
+    @property
+    def lacks_measurement(self) -> bool:
+        """It asks for a measurement that was not made."""
+        return self.applies and bool(self.clause.evidence) and not self.is_measured
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """The clauses of one document, in its order."""
+
+    clauses: tuple[Covered, ...]
+
+    @property
+    def totals(self) -> Mapping[Status, int]:
+        """How many clauses have each status, none left out."""
+        counts = Counter(item.status for item in self.clauses)
+        return {status: counts[status] for status in Status}
+
+    @property
+    def parts(self) -> tuple[tuple[str, tuple[Covered, ...]], ...]:
+        """The clauses under their headings."""
+        grouped = groupby(self.clauses, key=lambda item: item.clause.part)
+        return tuple((part, tuple(items)) for part, items in grouped)
+
+    @property
+    def open_statements(self) -> tuple[Covered, ...]:
+        """Clauses for which a person still has to state something."""
+        return tuple(item for item in self.clauses if item.lacks_statement)
+
+    @property
+    def open_measurements(self) -> tuple[Covered, ...]:
+        """Clauses for which something still has to be measured."""
+        return tuple(item for item in self.clauses if item.lacks_measurement)
+
+
+def coverage(record: Record, document: Document, attestations: Sequence[Attestation] = ()) -> Coverage:
+    """What a record and the statements of people support of a document's clauses.
+
+    Args:
+        record: the audit, judged.
+        document: the framework pack.
+        attestations: statements; those for other documents are left aside.
+    """
+    stated: dict[str, list[Attestation]] = {}
+    for item in attestations:
+        if item.document == document.name:
+            stated.setdefault(item.clause, []).append(item)
+    return Coverage(
+        clauses=tuple(_covered(clause, record, stated.get(clause.id, [])) for clause in document.clauses)
+    )
+
+
+def open_items(
+    record: Record, documents: Sequence[Document], attestations: Sequence[Attestation] = ()
+) -> list[tuple[Document, list[Clause]]]:
+    """The clauses of some documents for which a person still has to state something; no document without."""
+    found = [
+        (document, [item.clause for item in coverage(record, document, attestations).open_statements])
+        for document in documents
+    ]
+    return [(document, clauses) for document, clauses in found if clauses]
+
+
+def _covered(clause: Clause, record: Record, stated: Sequence[Attestation]) -> Covered:
+    if clause.evidenced_by == "never":
+        return Covered(clause=clause, status=Status.NEVER_GENERATED)
+    if not _applies(clause, record):
+        return Covered(clause=clause, status=Status.NOT_APPLICABLE)
+    found = Covered(
+        clause=clause,
+        status=Status.NOT_EVIDENCED,
+        sources=tuple(_source(capability, record) for capability in clause.evidence),
+        attestations=tuple(stated) if clause.asks_person else (),
+    )
+    status = Status.MEASURED if found.is_measured else Status.ATTESTED if found.attestations else found.status
+    return Covered(clause=clause, status=status, sources=found.sources, attestations=found.attestations)
+
+
+def _applies(clause: Clause, record: Record) -> bool:
+    """False only where the record says what kind of model or data it is, and it is another kind."""
+    kinds = (record.model.get("task"), record.data.get("modality"))
+    named = {"classification": kinds[0], "regression": kinds[0]}.get(clause.applies, kinds[1])
+    return not clause.applies or not named or named == clause.applies
+
+
+def _source(capability: Capability, record: Record) -> Source:
+    found = [(index, item) for index, item in enumerate(record.findings) if item.check == capability.check]
+    places = tuple(index for index, _ in found)
+    named = [item for _, finding in found for item in _named(finding, capability)]
+    asked = [item for item in named if _is_asked(item.group, item.settings, capability, record)]
+    counted = tuple(item for item in asked if item.value is not None)
+    if not counted:
+        missing = _missing(capability, [finding for _, finding in found], named, asked, record)
+        return Source(capability=capability, findings=places, missing=missing)
+    return Source(
+        capability=capability,
+        findings=places,
+        measures=counted,
+        verdicts=tuple(_verdicts([finding for _, finding in found], capability, record)),
+        doubts=tuple(_doubts(counted, capability, record)),
+    )
+
+
+def _named(finding: Finding, capability: Capability) -> list[Measure]:
+    measured = finding.status == "measured"
+    return [item for item in finding.measures if measured and item.name in capability.measures]
+
+
+def _is_asked(
+    group: Mapping[str, str], settings: Mapping[str, object], capability: Capability, record: Record
+) -> bool:
+    """Whether a measure speaks of whom the capability asks about."""
+    if capability.groups is None:
+        return True
+    sensitive = set(record.data.get("sensitive") or ())
+    compared = {str(settings[key]) for key in _COMPARED if key in settings}
+    if sensitive:
+        people = bool(sensitive & group.keys()) or any(_all_in(name, sensitive) for name in compared)
+    else:
+        people = capability.check.startswith("fairness.") and bool(group)
+    return people if capability.groups else not group and not people
+
+
+def _all_in(name: str, sensitive: set[str]) -> bool:
+    return name in sensitive or set(name.split(_TOGETHER)) <= sensitive
+
+
+def _missing(
+    capability: Capability,
+    findings: Sequence[Finding],
+    named: Sequence[Measure],
+    asked: Sequence[Measure],
+    record: Record,
+) -> str:
+    """Why a capability has no evidence, as the end of a sentence."""
+    if asked:
+        return f"not defined: {asked[0].reason or 'the value is undefined'}"
+    if named:
+        return (
+            "measured, but not by sensitive group" if capability.groups else "measured, but not of the whole"
+        )
+    if any(finding.status == "measured" for finding in findings):
+        return "the check ran and did not measure it"
+    if findings:
+        status = findings[0].status.replace("_", " ")
+        return f"{status}: {findings[0].reason}" if findings[0].reason else status
+    planned = any(item.check == capability.check for item in record.plan)
+    return "planned, and gave no finding" if planned else "this check was not run"
+
+
+def _verdicts(findings: Sequence[Finding], capability: Capability, record: Record) -> Iterator[Judgement]:
+    for finding in findings:
+        for item in finding.verdicts:
+            asked = not item.matched or _is_asked(item.group, item.settings, capability, record)
+            if item.measure in capability.measures and asked:
+                yield item
+
+
+def _doubts(measures: Sequence[Measure], capability: Capability, record: Record) -> list[str]:
+    """Reasons against some of the measures, each once, the first few."""
+    said = [item.unreliable or item.too_few for item in measures]
+    said += [
+        doubt.reason
+        for finding in record.findings
+        for doubt in finding.doubts
+        if capability.check in doubt.checks and any(item.name in doubt.measures for item in measures)
+    ]
+    return list(dict.fromkeys(filter(None, said)))[:_LISTED]
+
+
+def record_date(record: Record) -> date | None:
+    """The day of the audit by the record's own account; None where it does not say."""
+    for key in ("finished", "started"):
+        try:
+            return datetime.fromisoformat(str(record.run.get(key))).date()
+        except ValueError:
+            continue
+    return None
+
+
+def warnings(record: Record, framework: Framework) -> tuple[str, ...]:
+    """What a reader must know of the pack itself before relying on the matrix, in sentences."""
+    said = []
+    if framework.status == "superseded":
+        said.append(f"This framework is superseded by '{framework.superseded_by}'; use that one.")
+    audited = record_date(record)
+    review = framework.review_by
+    if audited is None:
+        said.append(
+            f"The record carries no date. The content of this document was to be compared with its sources "
+            f"again by {review}: make sure that the audit is from before."
+        )
+    elif audited > review:
+        said.append(
+            f"This document is overdue: its content was to be compared with its sources again by {review}, "
+            f"and the audit is of {audited}."
+        )
+    return tuple(said)

@@ -1,0 +1,1 @@
+"""Formats: a record as files that other programs read. One file a format."""

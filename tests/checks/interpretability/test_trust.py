@@ -1,0 +1,476 @@
+"""The trust card: what deserves belief gets it, what does not is found out, and the model comes back."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from networks import ResNet20
+from scaffold import ForestScaffolded, OneColumn, Scaffolded
+from torch import nn
+
+from audit.checks.interpretability.trust import trust
+from audit.dataset import Dataset, Feature, Sensitive
+from audit.errors import NotEvaluable
+from audit.model import Model, state_hash
+from audit.pictures import curve_of
+from audit.products.attributions import METHODS, attributions
+from audit.stats import interval_at, mean
+from audit.trust.scaffolding import perturbed
+
+NAMES = ("age", "pay", "debt", "years", "late", "loan")
+
+
+def table(rows=300, seed=0, sensitive=None):
+    inputs = np.random.default_rng(seed).normal(size=(rows, 6)).astype(np.float32)
+    return Dataset(
+        inputs=inputs,
+        labels=np.zeros(rows, np.int64),
+        modality="tabular",
+        classes=("no", "yes"),
+        features=tuple(Feature(name=name, columns=(i,)) for i, name in enumerate(NAMES)),
+        sensitive=sensitive or {},
+    )
+
+
+def model_of(network, **fields):
+    return Model(module=network.eval(), device=torch.device("cpu"), **fields)
+
+
+def measured(network, data, seed=0, **settings):
+    model = model_of(network)
+    return trust.measure(model, data, seed, attributions(model, data, seed), **trust.settings(settings))
+
+
+def planted(column=2):
+    network = nn.Linear(6, 2)
+    with torch.no_grad():
+        network.weight.zero_()
+        network.weight[1, column] = 3
+        network.bias.zero_()
+    return network
+
+
+def mlp(inputs=6, seed=1):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(inputs, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 2))
+
+
+def cards(found):
+    return {row[0]: row[1] for row in found.tables[0].rows[:-1]}
+
+
+def the(found, name, **settings):
+    (one,) = [m for m in found.measures if m.name == name and dict(m.settings) == settings and not m.group]
+    return one
+
+
+def card_of(found, method):
+    (one,) = [item for item in found.tables if item.name == f"card_{method}"]
+    return {row[0]: row for row in one.rows}
+
+
+def noise(model, data, seed, explained):
+    """An explainer that knows nothing of the model."""
+    values = np.random.default_rng(seed).normal(size=(len(explained.index), 6))
+    return {"values": values, "features": NAMES}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_random_explainer_is_not_supported(monkeypatch, seed):
+    monkeypatch.setitem(METHODS, "noise", noise)
+    found = measured(mlp(seed=seed), table(), seed, methods=["noise"])
+    assert cards(found) == {"noise": "not supported"}
+    assert the(found, "trust", method="noise").value == 0
+    (doubt,) = found.doubts
+    assert (doubt.checks, doubt.measures) == (["interpretability.noise"], ["mean_abs_attribution"])
+    assert "not supported" in doubt.reason
+
+
+def test_a_random_explainer_that_ignores_the_seed_gains_support_from_nothing(monkeypatch):
+    """Its ranking is stable and changes with nothing but chance; by chance a fill may speak for it."""
+    said = []
+    for draw in range(8):
+        monkeypatch.setitem(METHODS, "noise", invented(draw))
+        said.append(cards(measured(mlp(), table(), methods=["noise"]))["noise"])
+    assert said.count("not supported") >= 6
+    assert "supported" not in said
+
+
+def invented(draw):
+    def explain(model, data, seed, explained):
+        return noise(model, data, 100 + draw, explained)
+
+    return explain
+
+
+def test_an_explainer_that_ignores_the_model_is_found_out(monkeypatch):
+    """It ties with the control that asks no model, because it is that control, and random weights change
+    nothing."""
+
+    def looks_at_data(model, data, seed, explained):
+        z = (data.inputs - data.inputs.mean(axis=0)) / data.inputs.std(axis=0)
+        return {"values": np.abs(z[explained.index].astype(float)), "features": NAMES}
+
+    monkeypatch.setitem(METHODS, "data", looks_at_data)
+    found = measured(mlp(), table(), methods=["data"])
+    assert cards(found) == {"data": "not supported"}
+    same = the(found, "randomised_rank_correlation", method="data")
+    assert same.value == pytest.approx(1)
+    assert abs(the(found, "control_gain", method="data", fill="mean").value) < 1e-9
+
+
+def test_a_constant_model_has_no_explanation():
+    network = planted()
+    with torch.no_grad():
+        network.weight.zero_()
+    with pytest.raises(NotEvaluable, match="no explanation"):
+        measured(network, table())
+
+
+def test_a_constant_model_gives_an_inventive_explainer_no_explanation(monkeypatch):
+    monkeypatch.setitem(METHODS, "noise", noise)
+    network = planted()
+    with torch.no_grad():
+        network.weight.zero_()
+        network.bias.copy_(torch.tensor([0.0, 1.0]))
+    with pytest.raises(NotEvaluable, match="noise: the model's answer does not change"):
+        measured(network, table(), methods=["noise"])
+
+
+def test_one_method_without_an_explanation_is_a_card_and_no_number():
+    class Steps(nn.Module):
+        """No slope anywhere, and an answer that depends on the inputs all the same."""
+
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.tensor([2.0, 1.0, 0.5, 0.2, 0.1, 0.05]))
+
+        def forward(self, rows):
+            answer = (rows.sign() * self.weight).sum(dim=1)
+            return torch.stack([0 * answer, answer], dim=1)
+
+    found = measured(Steps(), table(), methods=["saliency", "lime"])
+    assert cards(found)["saliency"] == "no explanation"
+    assert cards(found)["lime"] != "no explanation"
+    grade = the(found, "trust", method="saliency")
+    assert grade.value is None
+    assert "no explanation" in grade.reason
+
+
+@pytest.mark.parametrize("column", [0, 4])
+def test_a_planted_feature_comes_first_with_a_supported_card(column):
+    data = table()
+    model = model_of(planted(column))
+    source = attributions(model, data, 0)
+    found = trust.measure(model, data, 0, source, **trust.settings({}))
+    said = cards(found)
+    assert {said[m] for m in ("saliency", "integrated_gradients", "lime")} == {"supported"}
+    assert said["kernel_shap"] in {"supported", "weak"}
+    for method in said:
+        item = source.of(method, rows=32)
+        assert np.abs(item.values).mean(axis=0).argmax() == column
+        assert the(found, "faithfulness_gain", method=method, fill="mean").low > 0
+    assert not found.doubts
+    assert not [item for item in found.caveats if "no single ranking" in item]
+
+
+def test_gains_are_those_of_a_slow_restatement(monkeypatch):
+    """One feature moves the answer: with it first, every curve is a step, and a random ranking's step lies
+    anywhere."""
+    found = measured(planted(), table(), methods=["saliency"], rankings=400, steps=6)
+    gain = the(found, "deletion_gain", method="saliency", fill="mean")
+    best = 1 / 2 / 6
+    others = [(2 * place + 1) / 2 / 6 for place in range(6)]
+    assert gain.value == pytest.approx(np.mean(others) - best, abs=0.02)
+    assert gain.n == 32
+
+
+def people(rows=800):
+    """Sex and luck are coins; four numbers lie close to a plane."""
+    random = np.random.default_rng(0)
+    plane = random.normal(size=(rows, 2)) @ random.normal(size=(2, 4)) + 0.1 * random.normal(size=(rows, 4))
+    coins = random.integers(2, size=(rows, 2)) * 2.0 - 1
+    names = ("sex", "luck", "a", "b", "c", "d")
+    return Dataset(
+        inputs=np.column_stack([coins, plane]).astype(np.float32),
+        labels=(coins[:, 0] > 0).astype(np.int64),
+        modality="tabular",
+        classes=("no", "yes"),
+        features=tuple(Feature(name=name, columns=(i,)) for i, name in enumerate(names)),
+    )
+
+
+def test_a_scaffolded_model_is_flagged_and_an_honest_one_is_not():
+    data = people()
+    hidden = Scaffolded(OneColumn(0), OneColumn(1), torch.tensor(data.inputs))
+    found = measured(hidden, data)
+    assert any("leads with sex on rows of the data and with luck" in item for item in found.caveats)
+    assert cards(found)["lime"] == cards(found)["kernel_shap"] == "not supported"
+    assert cards(found)["integrated_gradients"] != "supported"
+    where = {"perturbation": "lime", "on_data": "sex", "off_data": "luck"}
+    assert the(found, "on_manifold_lead", **where).low > 0.1
+    assert the(found, "off_manifold_lead", **where).low > 0.1
+    assert the(found, "off_manifold_share", perturbation="lime").value > 0.8
+    for honest in (OneColumn(0), mlp()):
+        found = measured(honest, data)
+        assert not any("leads with" in item for item in found.caveats)
+
+
+@pytest.fixture(scope="module")
+def german(shared_data):
+    """German credit: 1,000 people, one-hot groups, and an honest network that learned from them."""
+    raw = pd.read_csv(shared_data / "german_credit" / "german.csv")
+    labels = raw.pop("class-label").to_numpy(np.int64)
+    blocks, features, at = [], [], 0
+    for name in raw:
+        numeric = pd.api.types.is_numeric_dtype(raw[name])
+        block = raw[[name]] if numeric else pd.get_dummies(raw[name])
+        block = block.to_numpy(np.float32)
+        block = (block - block.mean(axis=0)) / block.std(axis=0) if numeric else block
+        columns = tuple(range(at, at + block.shape[1]))
+        kind = "numeric" if numeric else "categorical"
+        categories = () if numeric else tuple(str(c) for c in columns)
+        features.append(Feature(name=name, kind=kind, columns=columns, categories=categories))
+        blocks.append(block)
+        at += block.shape[1]
+    codes = (raw["sex"] == "male").to_numpy(np.int64)
+    data = Dataset(
+        inputs=np.concatenate(blocks, axis=1),
+        labels=labels,
+        modality="tabular",
+        classes=("bad", "good"),
+        features=tuple(features),
+        sensitive={"sex": Sensitive(name="sex", groups=("female", "male"), codes=codes)},
+    )
+    inputs, wanted = torch.tensor(data.inputs), torch.tensor(labels)
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(at, 32), nn.ReLU(), nn.Linear(32, 2))
+    optimiser = torch.optim.Adam(network.parameters(), lr=5e-3, weight_decay=1e-3)
+    for _ in range(150):
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(network(inputs), wanted).backward()
+        optimiser.step()
+    return network.requires_grad_(True), data
+
+
+def test_german_credit_gets_a_full_card_and_no_false_alarm(german):
+    network, data = german
+    model = model_of(network)
+    before = state_hash(model.module)
+    found = trust.measure(model, data, 0, attributions(model, data, 0), **trust.settings({}))
+    assert state_hash(model.module) == before
+    assert set(cards(found)) == {"saliency", "integrated_gradients", "kernel_shap", "lime"}
+    assert "no explanation" not in cards(found).values()
+    assert cards(found)["kernel_shap"] == "supported"
+    assert not any("leads with" in item for item in found.caveats)
+    differences = [m for m in found.measures if m.name == "faithfulness_difference"]
+    assert {tuple(m.group.items()) for m in differences} == {(("sex", "female"),), (("sex", "male"),)}
+    assert all(m.low < m.value < m.high for m in differences)
+
+
+def test_the_attack_of_slack_on_german_credit_is_flagged(german):
+    """Their case: gender decides about people, the instalment rate about rows that a forest finds made up."""
+    _, data = german
+    column = {item.name: item.columns[-1] for item in data.features}
+    strange = perturbed(data, data.inputs, data.feature_of_column(), "lime", 2, 99)
+    hidden = ForestScaffolded(
+        OneColumn(column["sex"], threshold=0.5),
+        OneColumn(column["installment-rate"]),
+        torch.tensor(data.inputs),
+        torch.tensor(strange.reshape(-1, data.inputs.shape[1])),
+    )
+    model = model_of(hidden, capabilities=frozenset({"logits"}))
+    settings = trust.settings({"methods": ["lime"], "rows": 10, "draws": 2})
+    found = trust.measure(model, data, 0, attributions(model, data, 0), **settings)
+    assert any("leads with sex" in item for item in found.caveats)
+    assert cards(found) == {"lime": "not supported"}
+
+
+def test_an_explanation_that_fails_one_group_is_told(monkeypatch):
+    """It explains one group by the truth and invents the rest."""
+    codes = np.arange(300) % 2
+    groups = {"sex": Sensitive(name="sex", groups=("f", "m"), codes=codes)}
+    data = table(sensitive=groups)
+    weights = np.array([3.0, 2.0, 1.0, 0.5, 0.2, 0.1])
+    network = nn.Linear(6, 2)
+    with torch.no_grad():
+        network.weight.copy_(torch.tensor(np.stack([0 * weights, weights])))
+        network.bias.zero_()
+
+    def partial_truth(model, data, seed, explained):
+        truth = data.inputs[explained.index] * weights * np.sign(explained.classes.numpy() - 0.5)[:, None]
+        invented = noise(model, data, seed, explained)["values"]
+        return {"values": np.where(codes[explained.index, None] == 1, truth, invented), "features": NAMES}
+
+    monkeypatch.setitem(METHODS, "partial", partial_truth)
+    found = measured(network, data, methods=["partial", "integrated_gradients"], rows=80)
+    told = {
+        (m.settings["method"], m.group["sex"]): m
+        for m in found.measures
+        if m.name == "faithfulness_difference"
+    }
+    assert told["partial", "m"].low > 0.1
+    assert told["partial", "f"].value == pytest.approx(-told["partial", "m"].value)
+    fair = told["integrated_gradients", "m"]
+    assert fair.low < 0.05
+    assert fair.high > -0.05
+
+
+def test_a_group_of_few_rows_is_shown_and_not_judged():
+    codes = np.zeros(300, np.int64)
+    codes[::30] = 1
+    data = table(sensitive={"sex": Sensitive(name="sex", groups=("f", "m"), codes=codes)})
+    found = measured(mlp(), data, methods=["saliency"], rows=300)
+    told = [m for m in found.measures if m.name == "faithfulness_difference"]
+    assert [bool(m.too_few) for m in told] == [False, False]
+    found = measured(mlp(), data, methods=["saliency"], rows=40)
+    told = [m for m in found.measures if m.name == "faithfulness_difference"]
+    assert told
+    assert all("fewer than 10" in m.too_few for m in told)
+
+
+def test_fragile_explanations_are_weak():
+    """A fine ripple: the slope turns over between the row and the point nearby, the answer does not."""
+
+    class Ripple(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mix = nn.Linear(6, 6)
+            with torch.no_grad():
+                self.mix.weight.copy_(torch.eye(6) + 0.01 * torch.arange(36.0).reshape(6, 6) / 36)
+
+        def forward(self, rows):
+            x = self.mix(rows)
+            answer = x[:, 0] * 4 + (torch.sin(90 * x) / 10).sum(dim=1)
+            return torch.stack([0 * answer, answer], dim=1)
+
+    found = measured(Ripple(), table(), methods=["saliency"])
+    smooth = measured(mlp(), table(), methods=["saliency"])
+    rough = the(found, "nearby_rank_correlation", method="saliency", epsilon=0.1)
+    assert rough.high < 0.5 < the(smooth, "nearby_rank_correlation", method="saliency", epsilon=0.1).low
+    assert cards(found)["saliency"] != "supported"
+    assert card_of(found, "saliency")["rank correlation with a point nearby"][5] == "failed"
+
+
+def test_every_number_can_be_derived_again_and_every_figure_drawn():
+    found = measured(mlp(), table())
+    for item in found.measures:
+        if item.low is not None:
+            assert interval_at(item, item.level) == pytest.approx((item.low, item.high))
+        assert item.value is not None or item.reason
+    assert 0 < len(found.figures) <= 8
+    for figure in found.figures:
+        drawn = curve_of(figure.data)
+        assert drawn.left_out == 0
+        assert {line.name for line in drawn.lines} >= {"random", "no model"}
+    assert [row[0] for row in found.tables[0].rows][-1] == "all together"
+    assert "Supported: under both fills" in found.tables[0].note
+
+
+def test_passes_in_the_card_are_those_that_were_spent():
+    model, data = model_of(mlp()), table()
+    source = attributions(model, data, 0)
+    found = trust.measure(model, data, 0, source, **trust.settings({"methods": ["saliency", "lime"]}))
+    assert sum(row[3] for row in found.tables[0].rows) == model.passes.forward
+    assert sum(row[4] for row in found.tables[0].rows) == model.passes.backward
+    assert model.passes.forward < 250_000
+
+
+def test_a_seed_fixes_everything():
+    one, same, other = (measured(mlp(), table(), seed, methods=["lime"]) for seed in (0, 0, 1))
+    assert [m.value for m in one.measures] == [m.value for m in same.measures]
+    assert [m.value for m in one.measures] != [m.value for m in other.measures]
+
+
+def test_the_model_comes_back_when_a_method_fails_under_random_weights(monkeypatch):
+    network = mlp()
+    before = state_hash(network.eval())
+
+    def brittle(model, data, seed, explained):
+        if state_hash(model.module) != before:
+            raise ValueError("not this model")
+        return noise(model, data, seed, explained)
+
+    monkeypatch.setitem(METHODS, "brittle", brittle)
+    with pytest.raises(ValueError, match="not this model"):
+        measured(network, table(), methods=["brittle"])
+    assert state_hash(network) == before
+
+
+def test_without_gradients_what_needs_none_is_judged():
+    model, data = model_of(mlp(), capabilities=frozenset({"logits"})), table()
+    found = trust.measure(model, data, 0, attributions(model, data, 0), **trust.settings({}))
+    assert set(cards(found)) == {"kernel_shap", "lime"}
+    assert "Fragility was not tested: the model gives no gradients." in found.caveats
+    named = trust.settings({"methods": ["saliency", "lime"]})
+    found = trust.measure(model, data, 0, attributions(model, data, 0), **named)
+    assert cards(found)["saliency"] == "no explanation"
+
+
+def test_a_model_without_weights_cannot_be_supported():
+    class Fixed(nn.Module):
+        def forward(self, rows):
+            return torch.stack([torch.zeros(len(rows)), 3 * rows[:, 1]], dim=1)
+
+    found = measured(Fixed(), table(), methods=["saliency"])
+    assert cards(found) == {"saliency": "weak"}
+    assert card_of(found, "saliency")["rank correlation with random weights"][5] == "not tested"
+
+
+def test_images_get_a_card():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3))
+    inputs = np.random.default_rng(0).random((12, 1, 8, 8)).astype(np.float32)
+    data = Dataset(inputs=inputs, labels=np.zeros(12, np.int64), modality="image", classes=("a", "b", "c"))
+    model = model_of(network, input_range=(0.0, 1.0))
+    found = trust.measure(model, data, 0, attributions(model, data, 0), **trust.settings({"rows": 6}))
+    assert set(cards(found)) == {"saliency", "integrated_gradients", "kernel_shap", "lime"}
+    assert {m.settings["fill"] for m in found.measures if m.name == "deletion_gain"} == {"mean", "blur"}
+    assert any("made-up rows was not tested" in item for item in found.caveats)
+    assert the(found, "nearby_rank_correlation", method="lime", epsilon=2 / 255).n == 6
+
+
+@pytest.mark.slow
+def test_resnet20_on_cifar_gets_a_full_card(shared_data):
+    state = torch.load(shared_data / "cifar10" / "resnet20.th", map_location="cpu", weights_only=True)
+    network = ResNet20()
+    network.load_state_dict({k.removeprefix("module."): v for k, v in state["state_dict"].items()})
+    stored = np.load(shared_data / "cifar10" / "test_2000.npz")
+    images = (stored["images"][:200].transpose(0, 3, 1, 2) / 255).astype(np.float32)
+    data = Dataset(
+        inputs=images,
+        labels=stored["labels"][:200].astype(np.int64),
+        modality="image",
+        classes=tuple("0123456789"),
+    )
+    model = model_of(network, input_range=(0.0, 1.0), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    before = state_hash(model.module)
+    found = trust.measure(model, data, 0, attributions(model, data, 0), **trust.settings({"rows": 6}))
+    assert state_hash(model.module) == before
+    assert set(cards(found)) == {"saliency", "integrated_gradients", "kernel_shap", "lime"}
+    assert "no explanation" not in cards(found).values()
+    assert the(found, "faithfulness_gain", method="kernel_shap", fill="mean").low > 0
+
+
+def test_it_is_planned_without_loading_torch():
+    code = (
+        "import sys; from audit.checks.interpretability.trust import trust as item; "
+        "item.settings({}); assert 'torch' not in sys.modules; print(item.title)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.strip() == "Trust card: may the explanations of this model be believed?"
+    assert trust.asks == ("model", "data", "seed", "attributions")
+
+
+def test_an_interval_over_rows_is_students():
+    found = the(
+        measured(mlp(), table(), methods=["saliency"]), "deletion_gain", method="saliency", fill="mean"
+    )
+    kept = found.statistics
+    again = mean("x", [kept["mean"] - kept["sd"], kept["mean"] + kept["sd"]])
+    assert found.method == again.method == "student_t"
+    assert (found.n, kept["n"]) == (32, 32)

@@ -1,0 +1,184 @@
+"""Every answer is there once, with the weight that the judge gives it."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+import records
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from audit.formats.answers import EXIT_WORDS, answers, derived, numbers, record_sha256, told
+from audit.judge import judge
+from audit.policy import Limit, Policy, Verdict
+from audit.record import Finding, Planned, read_record, write_record
+from audit.stats import proportion
+
+LENIENT = st.sampled_from(["fail", "warn", "pass"])
+# Of 100 rows: 99 keep a limit of .8, 80 span it, 10 break it; 0 of 0 is undefined.
+RIGHT = {"passes": (99, 100), "spans": (80, 100), "fails": (10, 100), "undefined": (0, 0)}
+
+
+def finding(name, status, measures):
+    reason = "" if status == "measured" else "because"
+    found = tuple(proportion(measure, *RIGHT[measure]) for measure in measures) if not reason else ()
+    return Finding(check=name, version="1", title=name, status=status, reason=reason, measures=found)
+
+
+@st.composite
+def any_record(draw):
+    """Up to four checks of any outcome, asked for in any way, some absent, under any policy."""
+    names = ["a.one", "a.two", "b.three", "b.four"]
+    statuses = st.sampled_from(["measured", "not_applicable", "not_evaluable", "broken"])
+    found, limits, plan = [], [], []
+    for name in names:
+        measures = draw(st.lists(st.sampled_from(sorted(RIGHT)), unique=True, max_size=3))
+        asked = draw(st.sampled_from(["name", "pattern", None]))
+        if asked:
+            plan.append(Planned(check=name, asked=asked))
+        if draw(st.booleans()):
+            found.append(finding(name, draw(statuses), measures))
+        wanted = draw(st.lists(st.sampled_from([*sorted(RIGHT), "absent"]), unique=True, max_size=2))
+        limits += [Limit(check=name, measure=measure, at_least=0.8) for measure in wanted]
+    kinds = ("inconclusive", "not_evaluable", "broken", "not_applicable")
+    policy = Policy(limits=tuple(limits), **{f"on_{kind}": draw(LENIENT) for kind in kinds})
+    return records.made(tuple(found), plan=tuple(plan), policy=policy)
+
+
+@given(any_record())
+@settings(max_examples=300, deadline=None)
+def test_the_answers_lead_to_the_exit_code_of_the_judge(record):
+    """The rule of the README, restated over answers: 1 broken limit, 2 nothing judged or a no, else 0."""
+    got = answers(record)
+    verdicts = [item.verdict for item in got]
+    if Verdict.FAIL in verdicts:
+        code = 1
+    elif not {Verdict.PASS, Verdict.INCONCLUSIVE} & set(verdicts):
+        code = 2
+    else:
+        code = 2 if any(item.leniency == "fail" for item in got if item.verdict is not Verdict.PASS) else 0
+    # PASS and NOT_JUDGED never weigh anything.
+    free = (Verdict.PASS, Verdict.NOT_JUDGED)
+    assert all(item.leniency == "pass" for item in got if item.verdict in free)
+    assert record.verdict.exit_code == code
+
+
+@given(any_record())
+@settings(max_examples=100, deadline=None)
+def test_nothing_is_left_out_and_nothing_stands_twice(record):
+    got = answers(record)
+    judged = sum(len(item.verdicts) for item in record.findings)
+    silent = sum(not item.verdicts for item in record.findings)
+    spoken = {item.check for item in record.plan} | {item.check for item in record.policy.limits}
+    absent = spoken - {item.check for item in record.findings}
+    assert len(got) == judged + silent + len(absent)
+    assert len({(item.check, item.name) for item in got}) == len(got)
+    assert len({item.key for item in got}) == len(got)
+
+
+def test_every_verdict_is_told_as_the_record_has_it():
+    got = {(item.check, item.name): item for item in answers(records.every_verdict())}
+    verdicts = {check + ": " + name: item.verdict for (check, name), item in got.items()}
+    assert verdicts == {
+        "a.measured: fails at least 0.8": "FAIL",
+        "a.measured: spans at least 0.8": "INCONCLUSIVE",
+        "a.measured: passes at least 0.8": "PASS",
+        "a.measured: undefined at least 0.8": "NOT_EVALUABLE",
+        "a.unjudged: not judged": "NOT_JUDGED",
+        "b.broken: measured at all": "BROKEN",
+        "b.misfit: rate at most 0.5": "NOT_APPLICABLE",
+        "b.pattern: measured at all": "NOT_APPLICABLE",
+        "b.silent: measured at all": "NOT_EVALUABLE",
+    }
+    asked = {item.check for item in got.values() if not item.asked}
+    assert asked == {"a.unjudged", "b.pattern"}
+
+
+def test_a_planned_check_without_a_finding_is_broken_and_no_policy_forgives_it():
+    policy = Policy(on_broken="pass")
+    (absent,) = answers(replace(records.stopped(), policy=policy))
+    assert (absent.verdict, absent.leniency, absent.finding) == (Verdict.BROKEN, "fail", None)
+    assert told(absent) == "BROKEN: it was asked for and not measured."
+
+
+def test_a_limit_that_found_no_measure_is_forgiven_by_no_policy():
+    policy = Policy(limits=(Limit(check="a.one", measure="absent", at_least=0.5),), on_not_evaluable="pass")
+    (item,) = answers(records.made((finding("a.one", "measured", ["passes"]),), policy=policy))
+    assert (item.verdict, item.leniency) == (Verdict.NOT_EVALUABLE, "fail")
+
+
+def test_a_name_says_of_whom_and_where_it_was_asked_and_says_it_once():
+    measures = tuple(
+        proportion("rate", 90, 100, group={"sex": sex}, settings={"epsilon": eps})
+        for sex, eps in itertools.product(["F", "M"], [0.1, 0.2])
+    )
+    found = Finding(check="a.b", version="1", title="t", status="measured", measures=measures)
+    limit = Limit(check="a.b", measure="rate", at_least=0.5, group="each", where={"epsilon": 0.1})
+    got = [item.name for item in answers(records.made((found,), policy=Policy(limits=(limit,))))]
+    assert got == [
+        "rate at least 0.5 where epsilon = 0.1 for each group (sex = F)",
+        "rate at least 0.5 where epsilon = 0.1 for each group (sex = M)",
+    ]
+
+
+def test_what_is_asked_twice_gets_a_number_and_a_key_of_its_own():
+    limit = Limit(check="a.one", measure="passes", at_least=0.8)
+    record = records.made((finding("a.one", "measured", ["passes"]),), policy=Policy(limits=(limit, limit)))
+    first, second = answers(record)
+    assert (first.name, second.name) == ("passes at least 0.8", "passes at least 0.8 #2")
+    assert first.key != second.key
+
+
+def test_a_key_is_that_of_the_question_and_not_of_the_answer():
+    limit = Policy(limits=(Limit(check="a.one", measure="rate", at_least=0.8),))
+    one, other = (
+        Finding(
+            check="a.one", version="1", title="t", status="measured", measures=(proportion("rate", x, 100),)
+        )
+        for x in (99, 10)
+    )
+    first, second = (answers(records.made((item,), policy=limit))[0] for item in (one, other))
+    assert (first.verdict, second.verdict) == ("PASS", "FAIL")
+    assert first.key == second.key
+
+
+def test_a_verdict_written_over_is_derived_again():
+    record = records.every_verdict()
+    lenient = replace(record, verdict=replace(record.verdict, verdict=Verdict.PASS, exit_code=0))
+    assert derived(lenient).verdict == record.verdict
+    measured = record.findings[0]
+    passed = tuple(replace(item, verdict=Verdict.PASS) for item in measured.verdicts)
+    forged = replace(record, findings=(replace(measured, verdicts=passed), *record.findings[1:]))
+    assert [item.verdict for item in answers(derived(forged))] == [item.verdict for item in answers(record)]
+    assert derived(record) is record
+
+
+def test_the_fingerprint_of_a_record_is_that_of_its_file(tmp_path):
+    import hashlib
+
+    record = records.golden(tmp_path)
+    path = write_record(record, tmp_path)
+    assert record_sha256(record) == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert record_sha256(read_record(tmp_path)) == record_sha256(record)
+
+
+@pytest.mark.parametrize("text", records.HOSTILE)
+def test_every_record_has_a_fingerprint(text):
+    first, second = records.hostile(text), records.hostile(text)
+    assert record_sha256(first) == record_sha256(second)
+    assert record_sha256(first) != record_sha256(records.hostile(text + "!"))
+
+
+def test_numbers_are_those_of_the_judgement(tmp_path):
+    given_answers = answers(records.golden(tmp_path))
+    spans = next(item for item in given_answers if item.name.startswith("expected_calibration_error"))
+    assert numbers(spans)["value"] == "0.044"
+    assert numbers(spans)["needed_n"] == str(spans.judgement.needed_n)
+    assert told(spans).endswith(f"about {spans.judgement.needed_n} rows would settle it.")
+    silent = next(item for item in given_answers if item.check == "robustness.noise")
+    assert numbers(silent) == {}
+
+
+def test_every_exit_code_of_a_record_has_words():
+    assert sorted(EXIT_WORDS) == [0, 1, 2]
+    assert judge(records.empty()).verdict.exit_code in EXIT_WORDS
