@@ -36,7 +36,7 @@ class Status(StrEnum):
 STATUS_WORDS: dict[Status, tuple[str, str]] = {
     Status.MEASURED: ("MEASURED", "this audit measured what the clause asks to be measured"),
     Status.ATTESTED: ("ATTESTED", "a named person stated it; no machine checked it"),
-    Status.NOT_EVIDENCED: ("NOT EVIDENCED", "nothing here supports it"),
+    Status.NOT_EVIDENCED: ("NOT EVIDENCED", "what it asks for was not all measured, or nobody stated it"),
     Status.NOT_APPLICABLE: ("NOT APPLICABLE", "it is about another kind of model or data"),
     Status.NEVER_GENERATED: ("NEVER GENERATED", "this tool will not write it"),
 }

@@ -249,7 +249,7 @@ kind = "ordinal"
 immutable = true
 
 [checks]
-run = ["performance.*", "fairness.*", "interpretability.*", "robustness.*"]
+run = ["performance.*", "fairness.*", "interpretability.*", "robustness.*", "reliability.*"]
 
 [checks.settings."robustness.pgd"]
 epsilon = [0.05, 0.1, 0.2]
@@ -291,7 +291,7 @@ input_range = [0.0, 16.0]
 path = "digits.npz"
 
 [checks]
-run = ["performance.*", "interpretability.*", "robustness.*"]
+run = ["performance.*", "interpretability.*", "robustness.*", "reliability.*"]
 
 [checks.settings."robustness.fgsm"]
 epsilon = [0.5, 1.0, 2.0]

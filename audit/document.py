@@ -19,6 +19,8 @@ from audit.toml import known_keys, optional_text, read_toml, tables, text, texts
 _IDENTITY = ("name", "title", "purpose", "audience", "version")
 _SECTION = ("id", "title", "template")
 _SECTION_MAY = ("intro", "statements")
+_PAGE_ONE = ("summary", "verdict")
+_MATRIX = "coverage"
 _ID = re.compile(r"[a-z][a-z0-9-]*")
 
 
@@ -137,13 +139,27 @@ def _read(path: Path) -> Document:
     identity = {key: text(values, key, where) for key in _IDENTITY}
     if identity["name"] != path.stem:
         raise ConfigError(f"{path}: 'name' is '{identity['name']}'; it must be '{path.stem}', as the file.")
-    return Document(
+    document = Document(
         **identity,
         sections=_sections(values, path),
         pillars=_pillars(values, path),
         framework=_framework(values, where),
         clauses=read_clauses(values, where),
     )
+    _refuse_hidden(document, where)
+    return document
+
+
+def _refuse_hidden(document: Document, where: str) -> None:
+    """A pack must not hide its gaps: the totals stand first, and the matrix stands in full."""
+    used = [section.template for section in document.sections]
+    if document.clauses and used[0] not in _PAGE_ONE:
+        first, known = used[0], " or ".join(f"'{name}'" for name in _PAGE_ONE)
+        raise ConfigError(
+            f"{where}: sections[0]: 'template' = '{first}' is wrong; with [[clauses]] it must be {known}."
+        )
+    if document.clauses and _MATRIX not in used:
+        raise ConfigError(f"{where}: 'sections' has no template = '{_MATRIX}'; clauses need one.")
 
 
 def _framework(values: Mapping[str, Any], where: str) -> Framework | None:

@@ -28,7 +28,7 @@ _RECURRENT = {"lstm", "gru", "rnn", "rnn_tanh", "rnn_relu", "_cudnn_rnn"}
 _TABLE = 2
 _BATCHES = (16, 8192)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_BUDGET = {"cpu": 32 * 2**20, "mps": 256 * 2**20, "cuda": 2 * 2**30}
+_BUDGET = {"cpu": 8 * 2**20, "mps": 256 * 2**20, "cuda": 2 * 2**30}
 
 
 @dataclass
@@ -271,7 +271,7 @@ def log_odds(scores: Tensor, classes: Tensor) -> Tensor:
 
 
 def measured_batch(model: Model, rows: Tensor) -> int:
-    """A batch size that keeps the activations of one batch within 32 MiB (2 GiB on CUDA).
+    """A batch size that keeps the activations of one batch within 8 MiB (2 GiB on CUDA).
 
     Counted, not timed, so that two runs of one model give the same record: the bytes that every operator
     puts out for two rows, views left out.

@@ -6,13 +6,14 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from audit import pictures
 from audit.attestation import Attestation
-from audit.coverage import Coverage, Covered, Source, Status, coverage, warnings
+from audit.coverage import Coverage, Covered, Source, Status, coverage, record_date, warnings
 from audit.document import Document, Pillar
 from audit.errors import LoadError
 from audit.evidence import Figure, Measure
@@ -408,6 +409,11 @@ class Page:
     def warnings(self) -> tuple[str, ...]:
         """What speaks against using this document at all."""
         return warnings(self.record, self.document.framework) if self.document.framework else ()
+
+    @property
+    def audited(self) -> date | None:
+        """The day of the audit, by the record."""
+        return record_date(self.record)
 
     @cached_property
     def parts(self) -> list[tuple[str, list[Entry]]]:

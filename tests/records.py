@@ -133,7 +133,7 @@ def _hostile_finding(finding: Finding, text: str) -> Finding:
 
 
 def large(findings: int) -> Record:
-    """A record of this many judged findings with ten numbers each."""
+    """A record of this many findings with ten numbers each, two of them judged."""
     measures: tuple[Measure, ...] = tuple(
         proportion("rate", 60 + i, 100, group={"sex": f"group {i}"}) for i in range(10)
     )
@@ -144,5 +144,9 @@ def large(findings: int) -> Record:
         )
         for name in names
     )
-    limits = tuple(Limit(check=name, measure="rate", at_least=0.6, group="each") for name in names)
+    limits = tuple(
+        Limit(check=name, measure="rate", at_least=0.6, group={"sex": f"group {i}"})
+        for name in names
+        for i in (0, 9)
+    )
     return made(found, policy=Policy(limits=limits))

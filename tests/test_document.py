@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from audit.document import installed_documents, read_document
+from audit.document import chosen_documents, installed_documents, read_document
 from audit.errors import ConfigError
 
 WHOLE = """
@@ -46,6 +46,33 @@ def test_every_shipped_document_is_found_under_its_name() -> None:
     documents = installed_documents()
     assert "technical-report" in documents
     assert all(read_document(name) == document for name, document in documents.items())
+
+
+def test_a_superseded_document_names_an_installed_one_and_every_pack_says_how_it_was_read() -> None:
+    documents = installed_documents()
+    for document in documents.values():
+        if document.framework is not None:
+            assert document.framework.note
+            assert document.framework.superseded_by in {"", *documents}
+
+
+def test_a_document_of_ones_own_does_not_take_an_installed_name(tmp_path: Path) -> None:
+    mine = written(tmp_path, WHOLE)
+    assert list(installed_documents([mine]))[-1] == "mine"
+    taken = tmp_path / "technical-report.toml"
+    taken.write_text(WHOLE.replace('name = "mine"', 'name = "technical-report"'), encoding="utf-8")
+    with pytest.raises(ConfigError, match="'technical-report' is already installed; rename the file"):
+        installed_documents([taken])
+
+
+def test_documents_are_chosen_by_name_in_their_order_and_all_by_default(tmp_path: Path) -> None:
+    mine = written(tmp_path, WHOLE)
+    assert [item.name for item in chosen_documents(["mine", "technical-report", "mine"], mine)] == [
+        "mine", "technical-report",
+    ]  # fmt: skip
+    assert {item.name for item in chosen_documents(None, mine)} == {*installed_documents(), "mine"}
+    with pytest.raises(ConfigError, match="the nearest is 'technical-report'"):
+        chosen_documents(["technical-reprot"], None)
 
 
 def test_an_unknown_name_names_the_nearest() -> None:

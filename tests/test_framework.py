@@ -25,6 +25,11 @@ id = "summary"
 title = "Summary"
 template = "summary"
 
+[[sections]]
+id = "coverage"
+title = "Clause by clause"
+template = "coverage"
+
 [framework]
 jurisdiction = "Here"
 status = "in force"
@@ -74,6 +79,8 @@ def test_a_pack_is_read(tmp_path: Path) -> None:
         ('status = "in force"', 'status = "asleep"', "one of in force, deferred, superseded, voluntary"),
         ('status = "in force"', 'status = "superseded"', "'superseded_by' goes with"),
         ('status = "in force"', 'status = "in force"\nsuperseded_by = "x"', "'superseded_by' goes with"),
+        ('template = "summary"', 'template = "policy"', "it must be 'summary' or 'verdict'"),
+        ('template = "coverage"', 'template = "policy"', "has no template = 'coverage'"),
         ('sources = ["A book"]', "sources = []", "cite at least one"),
         ('sources = ["A book"]', 'sources = "A book"', "list of citations"),
         ("review_by = 2027-05-21", "review_by = 2025-05-21", "lies before 'verified_on'"),

@@ -251,9 +251,9 @@ def test_graphs_and_scripts_can_be_hashed_batched_and_differentiated(make, tmp_p
 
 
 def test_the_batch_is_counted_by_hand():
-    """A row of 1,024 floats into 1,024 floats is 4 KiB in and 4 KiB out; 4,096 such rows are 32 MiB."""
+    """A row of 1,024 floats into 1,024 floats is 4 KiB in and 4 KiB out; 1,024 such rows are 8 MiB."""
     model = of(nn.Linear(1024, 1024, bias=False))
-    assert measured_batch(model, torch.zeros(4, 1024)) == 4096
+    assert measured_batch(model, torch.zeros(4, 1024)) == 1024
 
 
 def test_the_batch_is_the_same_every_time_and_within_its_bounds():

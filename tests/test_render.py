@@ -535,6 +535,7 @@ def test_every_clause_stands_in_the_matrix_with_its_evidence(pack_page: str) -> 
     assert "Statement open State which other systems it is connected to." in rows["1-b"]
     assert "accuracy 0.836 (0.815 to 0.855). PASS" in rows["2-a"].replace("\xa0", " ")
     assert "Held against no limit." in rows["2-c"]
+    assert "before this audit" not in "".join(rows.values())
     assert "FAIL" in rows["2-c"]
     assert "Missing Calibration by group: ece" in rows["2-d"]
     assert "Only the provider can declare it" in rows["3"]
@@ -550,6 +551,16 @@ def test_statements_are_shown_and_open_ones_are_not_left_out(pack_page: str) -> 
     text = Reader(pack_page[start : pack_page.index("</section>", start)] + "</section>").text
     assert text.count("Nobody has stated this.") == 2
     assert "The clinic provides it. Jane Doe, Head of diagnostics, 20 November 2026" in text
+
+
+def test_a_statement_from_before_the_audit_says_so_and_the_configuration_is_shown(record: Record) -> None:
+    early = replace(STATED[0], date=date(2026, 11, 19))
+    owned = replace(record, system={"name": "Skin marks", "owner": "Clinic of Elsewhere"})
+    text = Reader(render(owned, PACK, attestations=[early])).text
+    assert "19 November 2026 (the statement). That was before this audit." in text
+    assert "Clinic of Elsewhere" in text
+    assert "From 2 December 2027: everything else" in first_page(render(record, PACK))
+    assert "read in a secondary copy" in first_page(render(record, PACK))
 
 
 def test_an_empty_run_is_a_valid_document_that_is_all_gaps() -> None:

@@ -1,6 +1,7 @@
 """Numbers and texts become words that cannot mislead, and markup that cannot break out."""
 
 import re
+from datetime import date
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from audit.policy import Judgement, Verdict
 from audit.wording import (
     LongTexts,
+    calendar,
     condition,
     count,
     day,
@@ -155,3 +157,7 @@ def test_facts_keep_everything_that_says_something() -> None:
     assert by_label["Classes"].rows[8] == ("c8", "8")
     assert by_label["Preflight"].columns == ("Name", "Passed", "Detail")
     assert by_label["Preflight"].rows == (("a", "yes", ""), ("b", "", "d"))
+
+
+def test_a_date_is_written_out() -> None:
+    assert calendar(date(2026, 1, 2)) == "2 January 2026"

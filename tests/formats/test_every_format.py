@@ -13,14 +13,15 @@ import pytest
 import records
 from published import CYCLONEDX, OSCAL, SARIF, faults
 
-from audit.formats.answers import answers
+from audit.formats.answers import answers, derived
 from audit.formats.cyclonedx import cyclonedx
 from audit.formats.in_toto import in_toto
 from audit.formats.junit import junit
 from audit.formats.oscal import oscal
 from audit.formats.sarif import sarif
-from audit.policy import Verdict
-from audit.record import read_record, write_record
+from audit.policy import Limit, Policy, Verdict
+from audit.record import Finding, read_record, write_record
+from audit.stats import proportion
 
 FORMATS = {"junit": junit, "sarif": sarif, "cyclonedx": cyclonedx, "oscal": oscal, "in_toto": in_toto}
 RECORDS = {
@@ -123,6 +124,23 @@ def test_the_same_record_gives_the_same_bytes_in_another_process(name, tmp_path)
     other = {**os.environ, "PYTHONHASHSEED": "12345", "TZ": "Asia/Tokyo", "LC_ALL": "C"}
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, check=True, env=other)
     assert done.stdout == FORMATS[name](record) == FORMATS[name](read_record(tmp_path))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_order_of_names_in_memory_does_not_matter(name, tmp_path):
+    """A record read back has its names sorted; here they were not."""
+    there = {"settings": {"steps": 20, "epsilon": 0.1}, "group": {"sex": "F", "age": "old"}}
+    measure = proportion("rate", 90, 100, **there)
+    finding = Finding(check="a.b", version="1", title="t", status="measured", measures=(measure,),
+                      settings={"z": 1, "a": {"y": 1, "b": 2}})  # fmt: skip
+    limit = Limit(
+        check="a.b", measure="rate", at_least=0.5, where={"steps": 20, "epsilon": 0.1}, group="each"
+    )
+    record = records.made((finding,), policy=Policy(limits=(limit,)))
+    write_record(record, tmp_path)
+    again = read_record(tmp_path)
+    assert list(again.findings[0].settings) != list(finding.settings)
+    assert FORMATS[name](derived(again)) == FORMATS[name](record)
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -132,6 +132,33 @@ def test_an_unknown_format_stops_a_run_before_anything_is_loaded(tmp_path, site)
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_run_writes_formats_beside_its_report(tmp_path, site):
+    """A table of decisions, so that no model has to be trained: 40 of 50 and 30 of 50 are hired."""
+    rows = [
+        f"{sex},{'yes' if i < hired else 'no'}" for sex, hired in (("F", 40), ("M", 30)) for i in range(50)
+    ]
+    (tmp_path / "people.csv").write_text("sex,hired\n" + "\n".join(rows) + "\n")
+    (tmp_path / "audit.toml").write_text(
+        '[model]\npredictions = "hired"\n[data]\npath = "people.csv"\n'
+        'favourable = "yes"\nsensitive = ["sex"]\n'
+        '[checks]\nrun = ["fairness.groups"]\n'
+        '[policy.limits."fairness.groups"]\nselection_rate = { at_least = 0.5, group = "each" }\n'
+    )
+    asked = ("--format", "junit", "--format", "in-toto", "--format", "html")
+    done = call("run", "--out", "out", "--json", *asked, cwd=tmp_path, site=site)
+    told = json.loads(done.stdout)
+    assert told["files"] == ["out/reports/junit.xml", "out/reports/test-result.intoto.json"]
+    assert told["report"] == "out/reports/technical-report.html"
+    # Holm over two: 30 of 50 spans .5, so the audit cannot say yes.
+    assert (told["exit_code"], done.returncode) == (2, 2)
+    statement = json.loads((tmp_path / told["files"][1]).read_bytes())
+    assert statement["predicate"]["result"] == "FAILED"
+    assert statement["predicate"]["passedTests"] == [
+        "fairness.groups: selection_rate at least 0.5 for each group (sex = F)"
+    ]
+    assert [item["name"] for item in statement["subject"]] == ["record.json"]
+
+
 def test_a_format_never_sees_a_verdict_that_was_written_over():
     record = records.every_verdict()
     forged = replace(record, verdict=replace(record.verdict, verdict=Verdict.PASS, exit_code=0))

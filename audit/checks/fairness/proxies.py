@@ -41,7 +41,7 @@ class _Attribute:
     rows: Ints
 
 
-@check("fairness.proxies", modality={"tabular"}, tasks={"classification", "regression"})
+@check("fairness.proxies", version="2", modality={"tabular"}, tasks={"classification", "regression"})
 def proxies(
     data: Dataset,
     attributions: Attributions,

@@ -34,7 +34,7 @@ _COMPARED = ("mean_error", "mean_absolute_error")
 _NO_SPREAD = 1e-12
 
 
-@check("fairness.regression", tasks={"regression"})
+@check("fairness.regression", version="2", tasks={"regression"})
 def regression(
     model: Model,
     data: Dataset,

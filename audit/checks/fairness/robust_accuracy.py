@@ -10,7 +10,7 @@ from pydantic import Field
 
 from audit.attack.space import Scale
 from audit.check import check
-from audit.checks.robustness.curve import Radii, Rows
+from audit.checks.robustness.curve import Radii, Rows, why
 from audit.checks.robustness.self_checks import (
     SelfCheck,
     gradients,
@@ -70,6 +70,7 @@ def robust_accuracy(
     scale: Scale = "auto",
     depth: Annotated[int, Field(ge=1)] = 2,
     floor: Annotated[int, Field(ge=1)] = 10,
+    justification: str = "",
 ) -> Evidence:
     """Accuracy under attack by group.
 
@@ -90,7 +91,7 @@ def robust_accuracy(
 
     Settings: `epsilon`, `norm`, `steps`, `restarts`, `rows`, `scale` as in `robustness.pgd`; with the same
     values the attack runs only once. `depth` (most features of an intersection), `floor` (a smaller group
-    is shown and not compared).
+    is shown and not compared), `justification` (why these radii).
     """
     from audit.attack.loop import Pgd
     from audit.groups import groupings
@@ -105,7 +106,7 @@ def robust_accuracy(
     measures: list[Measure] = []
     tables: list[Table] = []
     figures: list[Figure] = []
-    caveats = [*space.caveats, *_caveats(data, result, checks, turned)]
+    caveats = [*space.caveats, why(justification), *_caveats(data, result, checks, turned)]
     for grouping in groupings(data, depth):
         groups = _groups(grouping, result, floor)
         found = [m for group in groups for m in _numbers(group, result, checks, asked, floor)]
@@ -114,7 +115,7 @@ def robust_accuracy(
         tables.append(_table(grouping.name, groups, result, data, turned))
         caveats += _not_compared(grouping.name, groups, floor)
         if len(grouping.features) == 1:
-            figures.append(_figure(grouping.name, found, asked[-1]))
+            figures.append(_figure(grouping.name, groups, found, asked[-1]))
     return Evidence(
         measures=measures,
         tables=(*tables, table(checks, result.attacked)),
@@ -259,16 +260,20 @@ def _ways(group: _Group, result: AttackResult, data: Dataset, epsilon: float, ne
     return [int((fooled & had).sum()), int((fooled & ~had & (new == data.favourable)).sum())]
 
 
-def _figure(feature: str, measures: Sequence[Measure], epsilon: float) -> Figure:
-    """Robust accuracy of each group at the largest radius."""
+def _figure(feature: str, groups: Sequence[_Group], measures: Sequence[Measure], epsilon: float) -> Figure:
+    """Robust accuracy of each group at the largest radius; the title speaks of groups that are compared."""
     shown = [m for m in measures if m.name == "robust_accuracy" and m.settings["epsilon"] == epsilon]
-    least = min(shown, key=lambda m: m.value or 0.0)
-    title = f"Under attack (epsilon {epsilon:.4g}), {least.group[feature]} keep the fewest correct decisions"
-    if len({m.value for m in shown}) == 1:
-        title = f"Under attack (epsilon {epsilon:.4g}), accuracy is the same by {feature}"
+    compared = {group.name for group in groups if group.compared}
+    told = [(m.value or 0.0, m.group[feature]) for m in shown if m.group[feature] in compared]
+    title = f"Robust accuracy by {feature} under attack (epsilon {epsilon:.4g})"
+    if told:
+        (least, who), most = min(told), max(told)[0]
+        same = f"accuracy is the same by {feature}"
+        found = f"{who} keep the fewest correct decisions" if least < most else same
+        title = f"Under attack (epsilon {epsilon:.4g}), {found}: {least:.3f}"
     return Figure(
         name=f"robust accuracy by {feature}",
-        title=f"{title}: {least.value or 0.0:.3f}",
+        title=title,
         kind="bars",
         alt=f"{title}. Robust accuracy by {feature} with 95 % intervals.",
         data={

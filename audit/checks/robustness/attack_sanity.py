@@ -12,7 +12,7 @@ from audit.attack import sanity
 from audit.attack.sanity import Looked, against, look, untested
 from audit.attack.space import Scale
 from audit.check import check
-from audit.checks.robustness.curve import Rows
+from audit.checks.robustness.curve import LARGEST, Rows
 from audit.errors import NotApplicable, NotEvaluable
 from audit.evidence import Doubt, Evidence, Figure, Measure, Table
 from audit.stats import measure, proportion
@@ -43,8 +43,13 @@ DOUBTED_CHECKS = (
 )
 DOUBTED_MEASURES = (
     "robust_accuracy",
+    "robust_accuracy_touching_protected",
     "attack_success_rate",
+    "fooled_by_protected_alone",
+    "favourable_lost_rate",
+    "favourable_gained_rate",
     "adversarial_distance",
+    "median_distance_found",
     "flip_rate",
     "robust_accuracy_difference",
     "flip_rate_difference",
@@ -65,7 +70,7 @@ def attack_sanity(
     data: Dataset,
     adversaries: Adversaries,
     *,
-    epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None,
+    epsilon: Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)] | None = None,
     norm: Norm = "linf",
     steps: Annotated[int, Field(ge=1)] = 20,
     rows: Rows | None = 128,

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from audit.attack.space import Scale, Space
 from audit.check import check
-from audit.checks.robustness.curve import Radii, Rows
+from audit.checks.robustness.curve import Radii, Rows, why
 from audit.checks.robustness.self_checks import SelfCheck, gradients, identity, monotone, unreliable, verified
 from audit.dataset import Dataset
 from audit.evidence import Evidence, Figure, Measure, Table
@@ -246,13 +246,7 @@ def _caveats(found: _Rows, method: Method, chosen: bool, space: Space, justifica
     if chosen and method != "crown":
         yield "The network is too large for the tightest bounds by default; bounds = 'crown' asks for them."
     yield from space.caveats
-    if justification:
-        yield f"Why these values of epsilon: {justification}"
-    else:
-        yield (
-            "Nobody has stated why these values of epsilon are the right ones; say what an attacker could "
-            "change or a person would not notice in the setting 'justification'."
-        )
+    yield why(justification)
 
 
 def _sampled(looked_at: int, total: int) -> tuple[str, ...]:

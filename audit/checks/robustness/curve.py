@@ -13,7 +13,10 @@ from audit.dataset import Dataset
 from audit.evidence import Evidence, Figure, Measure, Table
 from audit.stats import proportion
 
-Radii = Annotated[list[Annotated[float, Field(ge=0, allow_inf_nan=False)]], Field(min_length=1)]
+LARGEST = 1e9
+"""Largest radius that may be asked for: the square of a much larger one is no number in single precision."""
+
+Radii = Annotated[list[Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]], Field(min_length=1)]
 Rows = Annotated[int, Field(ge=1)]
 LATE_SHARE = 0.02
 
@@ -58,6 +61,16 @@ def robust_evidence(
         tables=(_counts(result), table(checks, result.attacked)),
         figures=tuple(_figures(measures, data)),
         caveats=tuple(_caveats(result, data, space, checks, justification)),
+    )
+
+
+def why(justification: str) -> str:
+    """What the reader is told of the reason for these radii; a warning where nobody has given one."""
+    if justification:
+        return f"Why these values of epsilon: {justification}"
+    return (
+        "Nobody has stated why these values of epsilon are the right ones; say what an attacker could "
+        "change or a person would not notice in the setting 'justification'."
     )
 
 
@@ -182,13 +195,7 @@ def _caveats(
         "lower it."
     )
     yield from space.caveats
-    if justification:
-        yield f"Why these values of epsilon: {justification}"
-    else:
-        yield (
-            "Nobody has stated why these values of epsilon are the right ones; say what an attacker could "
-            "change or a person would not notice in the setting 'justification'."
-        )
+    yield why(justification)
     if len(result.rows) < len(data):
         yield f"{len(result.rows)} of {len(data)} rows were looked at, drawn by the seed of the audit."
     failed = [item.name for item in checks if item.failed]

@@ -455,5 +455,5 @@ def test_classes_that_do_not_fit_are_said_in_a_sentence():
 def test_rows_that_stand_for_nobody_are_said(mode):
     data = population({("Male", "A"): (2, 1)}, scores=np.array([0.5, 0.6]))
     nobody = Dataset(**{**vars(data), "people": np.zeros(2, np.int64)})
-    with pytest.raises(NotEvaluable, match="0 people|0 scores are to be ranked"):
+    with pytest.raises(NotEvaluable, match=r"0 people|0 scores are to be ranked"):
         run(nobody, mode=mode)

@@ -234,3 +234,22 @@ def test_a_flip_rate_of_few_correct_rows_takes_no_part_in_the_difference():
     gap = only(evidence, "flip_rate_difference", feature="group")
     assert gap.value is None
     assert only(evidence, "robust_accuracy_difference", feature="group").n == 115
+
+
+def test_the_title_of_the_picture_speaks_of_groups_that_are_compared():
+    """The 4 of B and the unknown lie beside the boundary and all fall; A and C are what is compared."""
+    group = ["A"] * 60 + ["B"] * 4 + ["C"] * 40 + ["unknown"] * 11
+    (figure,) = run(linear(), dataset(INPUTS, LABELS, group), epsilon=[0.1, 0.5]).figures
+    assert figure.title == "Under attack (epsilon 0.5), C keep the fewest correct decisions: 0.000"
+    alone = ["A"] * 60 + ["B"] * 4 + ["unknown"] * 51
+    (figure,) = run(linear(), dataset(INPUTS, LABELS, alone)).figures
+    assert figure.title == "Under attack (epsilon 0.5), accuracy is the same by group: 1.000"
+    (figure,) = run(linear(), dataset(INPUTS, LABELS, ["unknown"] * 115)).figures
+    assert figure.title == "Robust accuracy by group under attack (epsilon 0.5)"
+
+
+def test_the_reader_is_told_why_these_radii_or_that_nobody_said():
+    assert any("Nobody has stated why" in caveat for caveat in run(linear(), PLANTED).caveats)
+    told = run(linear(), PLANTED, justification="A sensor errs by .5.").caveats
+    assert "Why these values of epsilon: A sensor errs by .5." in told
+    assert not any("Nobody has stated" in caveat for caveat in told)

@@ -11,7 +11,7 @@ from networks import LeNet
 from audit.attack import sanity
 from audit.checks.robustness.attack_sanity import attack_sanity
 from audit.dataset import Dataset, Feature
-from audit.errors import NotEvaluable
+from audit.errors import ConfigError, NotEvaluable
 from audit.judge import judge
 from audit.model import Model, Passes, state_hash
 from audit.policy import Limit, Policy, Verdict
@@ -234,6 +234,25 @@ def test_a_limit_that_would_hold_does_not_where_the_attack_cannot_be_relied_on(f
         assert sanity.ZERO in judgement.reason
 
 
+@pytest.mark.parametrize(
+    ("check", "name"),
+    [
+        ("robustness.feasible", "robust_accuracy_touching_protected"),
+        ("robustness.feasible", "fooled_by_protected_alone"),
+        ("robustness.feasible", "favourable_lost_rate"),
+        ("robustness.feasible", "favourable_gained_rate"),
+        ("robustness.art", "median_distance_found"),
+    ],
+)
+def test_whatever_rests_on_an_attack_is_in_doubt(found, check, name):
+    limit = Limit(check=check, measure=name, at_least=0.5)
+    held = a_finding(check, measures=(proportion(name, 95, 100),))
+    for mask, verdict in (("plain", Verdict.PASS), ("quantised", Verdict.INCONCLUSIVE)):
+        record = a_record(held, a_finding("robustness.attack_sanity", found[mask]))
+        judged = judge(record, Policy(limits=(limit,)))
+        assert judged.findings[0].verdicts[0].verdict is verdict
+
+
 def test_a_broken_limit_stays_broken(found):
     low = a_finding("robustness.worst_case", measures=(proportion("robust_accuracy", 5, 100),))
     judged = judge(a_record(low, a_finding("robustness.attack_sanity", found["quantised"])))
@@ -317,6 +336,12 @@ def test_few_rows_call_for_caution_and_none_for_nothing_at_all():
     wrong = Dataset(**{**vars(data), "labels": 1 - shared.predictions.predicted})
     with pytest.raises(NotEvaluable, match="0 of 128 rows are classified correctly"):
         measured(wrong, adversaries(shared.model, wrong, predictions(shared.model, wrong), 0))
+
+
+@pytest.mark.parametrize("epsilon", [0.0, -0.1, float("inf"), 1e30])
+def test_a_radius_that_makes_no_sense_is_refused(epsilon):
+    with pytest.raises(ConfigError):
+        attack_sanity.settings({"epsilon": epsilon})
 
 
 def test_the_same_seed_gives_the_same_evidence():

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from audit.checks.robustness.curve import LARGEST
 from audit.checks.robustness.fgsm import fgsm
 from audit.checks.robustness.pgd import pgd
 from audit.dataset import Dataset, Feature, Sensitive
@@ -210,12 +211,25 @@ def test_pgd_reuses_the_attacks_of_fgsm():
 
 @pytest.mark.parametrize(
     "settings",
-    [{"epsilon": []}, {"epsilon": [-0.1]}, {"epsilon": [float("inf")]}, {"rows": 0}, {"scale": "pixels"}],
+    [
+        {"epsilon": []},
+        {"epsilon": [-0.1]},
+        {"epsilon": [float("inf")]},
+        {"epsilon": [1e30]},
+        {"rows": 0},
+        {"scale": "pixels"},
+    ],
 )
 @pytest.mark.parametrize("name", CHECKS)
 def test_settings_that_make_no_sense_are_refused(name, settings):
     with pytest.raises(ConfigError):
         CHECKS[name].settings(settings)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_largest_radius_reaches_every_valid_point(norm):
+    evidence = measured("pgd", line(), epsilon=[LARGEST], norm=norm)
+    assert values(evidence, "robust_accuracy") == {LARGEST: 0.0}
 
 
 @pytest.mark.parametrize("settings", [{"steps": 0}, {"step_size": 0.0}, {"restarts": 0}, {"norm": "l0"}])

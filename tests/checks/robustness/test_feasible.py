@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from audit.checks.robustness.attack_sanity import DOUBTED_MEASURES
 from audit.checks.robustness.feasible import feasible
 from audit.config import DataSection
 from audit.dataset import Dataset, Feature, Sensitive
@@ -115,6 +116,7 @@ def test_the_protected_feature_is_left_alone_and_then_let_go():
     assert values(evidence, "robust_accuracy") == {0.9: 1, 1.0: 1}
     assert values(evidence, "robust_accuracy_touching_protected") == {0.9: 1, 1.0: 0}
     assert values(evidence, "fooled_by_protected_alone") == {0.9: 0, 1.0: 1}
+    assert {m.name for m in evidence.measures} - {"clean_accuracy"} <= set(DOUBTED_MEASURES)
     text = " ".join(evidence.caveats)
     assert "Held because protected: sex." in text
     assert "protected features free (sex)" in text
