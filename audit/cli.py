@@ -324,7 +324,8 @@ def render(
         )
     if _HTML in wanted:
         chosen = _chosen(document, pack)
-        stated = _stated(run, attestations, pack) if attestations or _has_clauses(chosen) else ()
+        own = chosen if isinstance(chosen, Path) else pack
+        stated = _stated(run, attestations, own) if attestations or _has_clauses(chosen) else ()
         print(_write_report(run, chosen, output, stated))  # noqa: T201 - this is the command line
     for form in others:
         print(_write_format(run, form, output))  # noqa: T201 - this is the command line
@@ -355,7 +356,7 @@ def _chosen(document: str | None, pack: Path | None) -> str | Path:
     """The document that is meant: a pack of one's own by its file, any other by its name."""
     if pack is not None and document in (None, pack.stem):
         return pack
-    return document or "technical-report"
+    return Path(document) if document and document.endswith(".toml") else document or "technical-report"
 
 
 def _has_clauses(document: str | Path) -> bool:

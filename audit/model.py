@@ -185,7 +185,7 @@ class Model:
             try:
                 parts.append(work(slice(start, stop)))
             except (torch.OutOfMemoryError, RuntimeError) as error:
-                smallest = min(stop - start, self.passes.batch) <= _SMALLEST_BATCH
+                smallest = min((stop - start) * rows_each, self.passes.batch) <= _SMALLEST_BATCH
                 if smallest or not _is_out_of_memory(error):
                     raise
                 self._halve()

@@ -204,3 +204,14 @@ def test_a_matrix_is_a_table_for_a_screen_reader_at_every_width(browser: Any, pa
         row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="2(c)", exact=True))
         assert row.get_by_role("cell").count() == 3
         page.close()
+
+
+def test_the_executive_summary_is_one_page_on_paper(browser: Any, tmp_path: Path) -> None:
+    path = tmp_path / "executive-summary.html"
+    path.write_text(render(BUILD(tmp_path), "executive-summary"), encoding="utf-8")
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    assert page.get_by_role("navigation").count() == 0, "one section needs no contents"
+    document = page.pdf(prefer_css_page_size=True)
+    page.close()
+    assert len(re.findall(rb"/Type\s*/Page[^s]", document)) == 1

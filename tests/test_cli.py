@@ -272,6 +272,8 @@ def test_statements_lie_beside_the_run_or_are_named(run_folder):
     assert "Stated by Jane" in page.read_text(encoding="utf-8")
     call("render", "run", "--pack", PACK, "--attestations", "other.toml", cwd=here)
     assert "Stated by Ola" in page.read_text(encoding="utf-8")
+    call("render", "run", "--document", PACK, cwd=here)
+    assert "Stated by Jane" in page.read_text(encoding="utf-8"), "a document by its path is a pack too"
     (here / "attestations.toml").write_text(said)
     broken = call("render", "run", "--pack", PACK, cwd=here)
     assert broken.returncode == 3

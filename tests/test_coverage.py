@@ -15,7 +15,7 @@ from audit.document import read_document
 from audit.evidence import Doubt, Measure
 from audit.framework import Capability, Clause
 from audit.judge import judge
-from audit.policy import Policy, Verdict
+from audit.policy import Limit, Policy, Verdict
 from audit.record import Finding, Outcome, Planned, Record
 from audit.stats import proportion
 
@@ -225,6 +225,22 @@ def test_a_statement_counts_for_its_own_document_and_clause_only() -> None:
 def test_a_clause_applies_unless_the_record_says_otherwise(applies, model, data, there) -> None:
     found = one(made(model=model, data=data), clause(("a.b", ("x",), None), applies=applies))
     assert (found.status is not Status.NOT_APPLICABLE) is there
+
+
+def test_a_verdict_stands_with_the_clause_that_speaks_of_the_same_people() -> None:
+    whole, women = proportion("accuracy", 90, 100), proportion("accuracy", 20, 100, group={"sex": "F"})
+    limits = (
+        Limit(check="a.b", measure="accuracy", at_least=0.5),
+        Limit(check="a.b", measure="accuracy", at_least=0.5, group="each"),
+        Limit(check="a.b", measure="accuracy", at_least=0.5, where={"epsilon": 0.1}),
+    )
+    bare = made(measured("a.b", whole, women), data={"sensitive": {"sex": []}})
+    record = judge(bare, Policy(limits=limits))
+    overall, by_group = (
+        one(record, clause(("a.b", ("accuracy",), groups))).sources[0].counts for groups in (False, True)
+    )
+    assert dict(overall) == {Verdict.PASS: 1, Verdict.NOT_EVALUABLE: 1}, "a limit that found nothing is told"
+    assert dict(by_group) == {Verdict.FAIL: 1, Verdict.NOT_EVALUABLE: 1}
 
 
 def test_doubts_stand_with_the_evidence_that_they_speak_of() -> None:

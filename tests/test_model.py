@@ -53,6 +53,21 @@ def test_a_row_that_does_not_fit_raises_what_the_device_raised():
         of(Small(0)).predict(ROWS)
 
 
+def test_one_item_of_many_rows_is_tried_again_with_a_smaller_batch():
+    """Work that keeps to the batch itself gets one that fits, though the item stays whole."""
+    model = of(Small(7), passes=Passes(batch=64))
+
+    def work(part):
+        assert part == slice(0, 1)
+        with torch.no_grad():
+            parts = model.tensor(ROWS[:25]).split(model.passes.batch)
+            return (torch.cat([model.scores(rows) for rows in parts])[None],)
+
+    (found,) = model.in_batches(work, 1, rows_each=25)
+    assert torch.allclose(found[0], of(seeded(MLP)).predict(ROWS[:25]), atol=1e-6)
+    assert model.passes.batch == 4
+
+
 def test_another_error_is_not_taken_for_a_lack_of_memory():
     model = of(Small(7, RuntimeError("a mistake")))
     with pytest.raises(RuntimeError, match="a mistake"):

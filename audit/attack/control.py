@@ -163,7 +163,8 @@ def _plant(
     def work(part: slice) -> tuple[Tensor, ...]:
         points = _around(target, positions[part], streams[part], epsilon, norm)
         with torch.no_grad():
-            felt = read(points.flatten(0, 1)).view(*points.shape[:2], -1)
+            parts = torch.split(points.flatten(0, 1), max(1, target.model.passes.batch))
+            felt = torch.cat([read(part) for part in parts]).view(*points.shape[:2], -1)
         # Not every device computes in double precision.
         weights, bias, best, clear = (of.to(points.device) for of in _fitted(felt.cpu()))
         return weights, bias, points[torch.arange(len(points), device=points.device), best], clear

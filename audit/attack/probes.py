@@ -139,7 +139,7 @@ def repeats(target: Target) -> Repeats:
     small = torch.zeros(len(points))
     for size in _SMALL_BATCHES:
         few = min(len(points), _ROWS_ALONE if size == 1 else len(points))
-        told = _in_parts(target.model, target.model.tensor(points[:few]), size)
+        told = _in_parts(target.model, points[:few], size)
         small[:few] = torch.maximum(small[:few], _differences(first[:few], told))
     return Repeats(
         rows=len(points),
@@ -224,9 +224,15 @@ def _differences(first: Tensor, other: Tensor) -> Tensor:
     return torch.nan_to_num(differing.amax(dim=1) / size, nan=torch.inf)
 
 
-def _in_parts(model: Model, points: Tensor, size: int) -> Tensor:
-    with torch.no_grad():
-        return torch.cat([model.scores(part.clone()).float().cpu() for part in torch.split(points, size)])
+def _in_parts(model: Model, points: Floats, size: int) -> Tensor:
+    """[N, C] scores in batches of `size`, or fewer where the device has no room for so many."""
+
+    def work(part: slice) -> tuple[Tensor]:
+        parts = torch.split(model.tensor(points[part]), min(size, max(1, model.passes.batch)))
+        with torch.no_grad():
+            return (torch.cat([model.scores(one.clone()).float().cpu() for one in parts]),)
+
+    return model.in_batches(work, len(points), load=len(points))[0]
 
 
 def _walked(

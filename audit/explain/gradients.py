@@ -5,7 +5,7 @@ gradients); their section 5 asks that the completeness error be looked at, which
 """
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Literal
 
 import numpy as np
@@ -94,8 +94,9 @@ def integrated_gradients(
     return PathAttribution(values, error, used)
 
 
+@cache
 def quadrature(rule: Rule, steps: int) -> tuple[Doubles, Doubles]:
-    """[steps], [steps] positions in (0, 1) and weights, which add up to 1."""
+    """[steps], [steps] positions in (0, 1) and weights, which add up to 1; shared, so not to be changed."""
     if rule == "midpoint":
         return (np.arange(steps) + 0.5) / steps, np.full(steps, 1 / steps)
     nodes, weights = np.polynomial.legendre.leggauss(steps)

@@ -1,7 +1,7 @@
 """Attributions of many rows as evidence: the global table, measures, and what to draw. Numpy only."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +62,26 @@ def sampling_error(item: Attribution) -> Measure:
     reason = "" if known.any() else "too few were sampled to tell the sampling error"
     relative = (spread[known] / size[known]).tolist()
     return mean("relative_standard_error", relative, unit="share", better="lower", reason=reason)
+
+
+def mean_of_finite(name: str, values: Doubles, what: str, **fields: Any) -> Measure:
+    """The mean of the values that are finite; the others are counted.
+
+    Args:
+        name: name of the measure.
+        values: [n] values, infinite or NaN where there is none.
+        what: what they are, for the reader: `completeness errors`.
+        **fields: further fields of the measure.
+    """
+    known = values[np.isfinite(values)]
+    left = len(values) - len(known)
+    return mean(
+        name,
+        known.tolist(),
+        reason=f"0 of {len(values)} {what} are finite",
+        left_out=f"{left} of {len(values)} {what} are not finite" if left and len(known) else "",
+        **fields,
+    )
 
 
 def resolution(data: Dataset, grid: int) -> list[str]:

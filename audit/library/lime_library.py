@@ -3,6 +3,7 @@
 import contextlib
 import io
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +22,10 @@ from audit.model import Model
 _EVERY = 10**6
 _COLOURS = (1, 3)
 Line = tuple[Doubles, float, float, float]
+
+
+class _NotFiniteError(Exception):
+    """An answer about a neighbour is no number, and the package can fit none."""
 
 
 def lime_library(
@@ -83,15 +88,17 @@ def _tables(
         random_state=seed,
     )
     lines = []
-    for index, wanted in zip(explained.index, explained.classes.tolist(), strict=True):
+    own = encoded(explained.inputs.cpu().numpy(), features)
+    for row, wanted in zip(own, explained.classes.tolist(), strict=True):
         number = _asking(model, wanted, explained.output)
-        found = explainer.explain_instance(
-            coded[index],
+        explain = partial(
+            explainer.explain_instance,
+            row,
             lambda rows, number=number: number(decoded(rows, features, data.inputs.shape[1])),
             num_features=_EVERY,
             num_samples=samples,
         )
-        lines.append(_line(found, 1, len(features)))
+        lines.append(_line(explain, 1, len(features)))
     notes = [f"Perturbed by the lime package{', discretised at quartiles' if discretize else ''}."]
     if still := int((data.inputs.std(axis=0) == 0).sum()):
         notes.append(f"{still} columns never vary in the data; the package adds noise of 1 to them.")
@@ -140,27 +147,28 @@ def _images(
 ) -> dict[str, Any]:
     from lime.lime_image import LimeImageExplainer
 
-    images = data.inputs[explained.index]
+    images = explained.inputs.cpu().numpy()
     if images.shape[1] not in _COLOURS:
         raise NotApplicable(f"the lime package takes grey or RGB images, not {images.shape[1]} channels.")
-    cells = _cells(images, segments, grid)
+    cells = _cells(data.inputs[explained.index], segments, grid)
     explainer = LimeImageExplainer(feature_selection="none", random_state=seed)
     lines = []
     for index, wanted in enumerate(explained.classes.tolist()):
         number = _asking(model, wanted, explained.output)
+        explain = partial(
+            explainer.explain_instance,
+            _colours(images[index]),
+            lambda rows, number=number: number(_channels(rows, images.shape[1]))[:, None],
+            labels=(0,),
+            top_labels=None,
+            hide_color=None if fill == "mean" else fill,
+            num_features=_EVERY,
+            num_samples=samples,
+            batch_size=model.passes.batch,
+            segmentation_fn=lambda _, own=cells[index]: own,
+        )
         with contextlib.redirect_stderr(io.StringIO()):
-            found = explainer.explain_instance(
-                _colours(images[index]),
-                lambda rows, number=number: number(_channels(rows, images.shape[1]))[:, None],
-                labels=(0,),
-                top_labels=None,
-                hide_color=None if fill == "mean" else fill,
-                num_features=_EVERY,
-                num_samples=samples,
-                batch_size=model.passes.batch,
-                segmentation_fn=lambda _, own=cells[index]: own,
-            )
-        lines.append(_line(found, 0, int(cells.max()) + 1))
+            lines.append(_line(explain, 0, int(cells.max()) + 1))
     names = layout(data, grid).names
     if segments == "slic":
         names = tuple(f"segment {index + 1}" for index in range(int(cells.max()) + 1))
@@ -192,13 +200,19 @@ def _asking(model: Model, wanted: int, output: Output) -> Callable[[Floats], Dou
     def number(rows: Floats) -> Doubles:
         scores = model.predict(rows)
         found: Doubles = quantity(scores, torch.full((len(scores),), wanted), output).double().numpy()
+        if not np.isfinite(found).all():
+            raise _NotFiniteError
         return found
 
     return number
 
 
-def _line(found: Any, label: int, count: int) -> Line:
-    """Weights, intercept, local prediction and R2 of one row's straight line."""
+def _line(explain: Callable[[], Any], label: int, count: int) -> Line:
+    """Weights, intercept, local prediction and R2 of one row's straight line; NaN where there is none."""
+    try:
+        found = explain()
+    except _NotFiniteError:
+        return np.full(count, np.nan), np.nan, np.nan, np.nan
     weights = np.zeros(count)
     for index, weight in found.local_exp[label]:
         weights[index] = weight

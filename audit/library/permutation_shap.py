@@ -73,7 +73,8 @@ def permutation_shap(
     others = data.inputs[sample_rows(data, background, seed + 1)]
     masker = FeatureMasker(others, parts.owner, len(parts.names))
     with undisturbed():
-        values, spread = _values(model, masker, data.inputs[explained.index], explained, permutations, seed)
+        rows = explained.inputs.cpu().numpy()
+        values, spread = _values(model, masker, rows, explained, permutations, seed)
     base = mean_by_class(model.predict(others), explained.classes, explained.output).numpy()
     draws = 2 * permutations
     return {

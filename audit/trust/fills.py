@@ -44,8 +44,8 @@ def plain_values(data: Dataset, index: Ints, parts: Layout) -> Doubles:
     """
     inputs = data.inputs[index].astype(np.float64)
     if data.modality == "image":
-        down, across = np.gradient(inputs, axis=(2, 3))
-        edges = np.hypot(down, across).sum(axis=1)
+        down, across = (np.gradient(inputs, axis=side) if inputs.shape[side] > 1 else 0.0 for side in (2, 3))
+        edges = (np.hypot(down, across) * np.ones_like(inputs)).sum(axis=1)
         return sum_by_owner(edges, parts.owner, len(parts.names))
     spread = data.inputs.std(axis=0, dtype=np.float64)
     offset = (inputs - data.inputs.mean(axis=0, dtype=np.float64)) / np.maximum(spread, TINY)

@@ -31,11 +31,16 @@ from audit.trust.fragility import Nearby
 from audit.trust.randomise import randomised
 from audit.trust.similarity import rank_correlation, top_overlap
 
+_FROM_BLACK = {True: {"baseline": "mean"}, False: {"baseline": "zero"}}
+_FROM_THE_MEAN = {True: {"baseline": "lowest"}, False: {"baseline": "zero"}}
 OTHER_BASELINE: Mapping[str, Mapping[bool, Mapping[str, Any]]] = {
-    "integrated_gradients": {True: {"baseline": "mean"}, False: {"baseline": "zero"}},
+    "integrated_gradients": _FROM_BLACK,
+    "deep_lift": _FROM_BLACK,
+    "occlusion": _FROM_THE_MEAN,
+    "rise": _FROM_THE_MEAN,
 }
 """For methods with a baseline: the other one, by whether the data are images."""
-SLOPES = frozenset({"saliency", "lime"})
+SLOPES = frozenset({"saliency", "smoothgrad", "vargrad", "lime", "lime_library"})
 
 
 @dataclass(frozen=True)

@@ -172,3 +172,8 @@ def test_no_pass_is_larger_than_the_batch():
     integrated_gradients(model, rows, start, classes, torch.ones(5, dtype=torch.float64), max_steps=32)
     assert max(sizes) <= 10
     assert sum(sizes) == 5 * 32
+
+
+def test_nodes_are_computed_once():
+    """Those of 512 points take a third of a second, and every explanation asks for them."""
+    assert quadrature("gauss_legendre", 64) is quadrature("gauss_legendre", 64)

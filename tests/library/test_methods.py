@@ -375,3 +375,20 @@ def test_the_batch_changes_nothing(method):
         found.append(attributions(model, table(), 0).of(method, rows=9).values)
     assert np.abs(found[0] - found[1]).max() < 1e-5
     assert np.abs(found[0] - found[2]).max() < 1e-5
+
+
+def test_rows_with_neighbours_that_get_no_finite_answer_are_left_out_by_the_lime_package():
+    class Broken(nn.Module):
+        def forward(self, rows):
+            answer = torch.where(rows[:, 0] > 2, torch.nan, rows[:, 1])
+            return torch.stack([0 * answer, answer], dim=1)
+
+    inputs = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    inputs[:20, 0] -= 20
+    data = Dataset(inputs=inputs, labels=np.zeros(40, np.int64), modality="tabular", classes=("a", "b"))
+    item = of(Broken(), data, "lime_library", rows=40, samples=200)
+    finite = np.isfinite(item.values).all(axis=1)
+    assert finite[inputs[item.rows, 0] < -15].all()
+    assert not finite[inputs[item.rows, 0] > 1].any()
+    with pytest.raises(NotEvaluable, match="0 of 40 rows have a finite output"):
+        require_explanation(of(Broken(), replace(data, inputs=inputs + 30), "lime_library", rows=40))

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from audit.dataset import Dataset
-from audit.errors import ConfigError
+from audit.errors import ConfigError, NotApplicable
 from audit.model import Model
-from audit.products.attributions import attributions
+from audit.products.attributions import METHODS, attributions
 from audit.products.elsewhere import again
 
 
@@ -71,3 +71,30 @@ def test_settings_are_those_of_the_method():
     assert np.abs(zero.values - mean.values).max() > 1e-4
     with pytest.raises(ConfigError, match="not a setting"):
         again(source, explained, "saliency", baselin="zero")
+
+
+@pytest.mark.parametrize("modality", ["tabular", "image"])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_explains_the_points_that_it_is_given(method, modality):
+    """Not the rows of the data that they stand for: the explanation nearby would be alike by construction."""
+    source, explained = case() if modality == "tabular" else pictures()
+    try:
+        known = again(source, explained, method)
+    except NotApplicable:
+        assert (method, modality) in {("rise", "tabular"), ("gradcam", "tabular")}
+        return
+    moved = again(source, explained, method, inputs=explained.inputs.flip(-1) + 0.3)
+    assert np.abs(known.fx - moved.fx).max() > 1e-3
+    assert np.abs(known.values - moved.values).max() > 1e-3 * np.abs(known.values).max()
+
+
+def pictures():
+    torch.manual_seed(1)
+    network = nn.Sequential(
+        *(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten()),
+        nn.Linear(4 * 36, 3),
+    ).eval()
+    inputs = np.random.default_rng(0).random((9, 3, 8, 8)).astype(np.float32)
+    data = Dataset(inputs=inputs, labels=np.zeros(9, np.int64), modality="image", classes=("a", "b", "c"))
+    source = attributions(Model(module=network, device=torch.device("cpu"), input_range=(0.0, 1.0)), data, 0)
+    return source, source.explained(rows=3, output="log_odds", target="predicted")

@@ -74,3 +74,12 @@ def test_the_control_of_an_image_is_where_its_edges_are():
     (values,) = plain_values(data, np.array([0]), layout(data))
     assert values.argmax() == 1 * 4 + 2
     assert values[15] == 0
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (7, 1)])
+def test_an_image_of_one_pixel_across_has_no_edges_that_way(shape):
+    inputs = np.random.default_rng(0).random((4, 3, *shape)).astype(np.float32)
+    data = Dataset(inputs=inputs, labels=np.zeros(4, np.int64), modality="image", classes=("n", "y"))
+    found = plain_values(data, np.arange(4), layout(data))
+    assert found.shape == (4, len(layout(data).names))
+    assert (found > 0).all() == (max(shape) > 1)

@@ -9,8 +9,15 @@ from pydantic import Field
 
 from audit.check import check
 from audit.evidence import Evidence, Measure
-from audit.explain.summary import AtLeastOne, evidence, require_explanation, resolution, sampling_error
-from audit.stats import mean, proportion
+from audit.explain.summary import (
+    AtLeastOne,
+    evidence,
+    mean_of_finite,
+    require_explanation,
+    resolution,
+    sampling_error,
+)
+from audit.stats import proportion
 
 if TYPE_CHECKING:
     from audit.dataset import Dataset
@@ -95,6 +102,6 @@ def _completeness(item: Attribution) -> list[Measure]:
     known = np.isfinite(allowed)
     within = int((distance <= allowed)[known].sum())
     return [
-        mean("completeness_error", error.tolist(), unit="share", better="lower"),
+        mean_of_finite("completeness_error", error, "completeness errors", unit="share", better="lower"),
         proportion("completeness_within_error_share", within, int(known.sum()), better="higher"),
     ]

@@ -8,8 +8,7 @@ from pydantic import Field
 
 from audit.check import check
 from audit.evidence import Evidence
-from audit.explain.summary import AtLeastOne, evidence, require_explanation, resolution
-from audit.stats import mean
+from audit.explain.summary import AtLeastOne, evidence, mean_of_finite, require_explanation, resolution
 
 if TYPE_CHECKING:
     from audit.dataset import Dataset
@@ -59,11 +58,15 @@ def input_x_gradient(
     """
     found = attributions.of("input_x_gradient", rows=rows, output=output, target=target, grid=grid)
     require_explanation(found, exact=True)
-    gap = found.extras["zero_gap"][found.usable()].tolist()
+    gap = found.extras["zero_gap"][found.usable()]
     return evidence(
         found,
         data,
-        [mean("gap_to_zero_input", gap, unit="share", better="lower")],
+        [
+            mean_of_finite(
+                "gap_to_zero_input", gap, "gaps to the input of zeros", unit="share", better="lower"
+            )
+        ],
         finding="moved the decision most",
         caveats=[FROM_ZERO, *resolution(data, grid)],
         examples=examples,

@@ -9,8 +9,8 @@ from pydantic import Field
 
 from audit.check import check
 from audit.evidence import Evidence, Table
-from audit.explain.summary import AtLeastOne, evidence, require_explanation, resolution
-from audit.stats import mean, proportion
+from audit.explain.summary import AtLeastOne, evidence, mean_of_finite, require_explanation, resolution
+from audit.stats import proportion
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -82,7 +82,7 @@ def integrated_gradients(
         found,
         data,
         [
-            mean("completeness_error", error.tolist(), unit="share", better="lower"),
+            mean_of_finite("completeness_error", error, "completeness errors", unit="share", better="lower"),
             proportion("completeness_met_share", met, len(error), better="higher"),
         ],
         finding="moved the decision most",
@@ -97,17 +97,18 @@ def integrated_gradients(
 
 
 def _caveats(where: str, image: bool, error: npt.NDArray[np.float64], bound: float, most: int) -> list[str]:
-    missed = int((error > bound).sum())
+    missed = int((~(error <= bound)).sum())
     names = {
         "mean": "the mean colour of the images" if image else "the mean row of the data",
         "zero": "an input of zeros",
         "lowest": "the lowest value of each input" + (" (black)" if image else ""),
     }
     found = [f"Contributions are relative to one baseline, {names[where]}; another baseline gives others."]
-    if missed:
+    known = error[np.isfinite(error)]
+    if missed and len(known):
         found.append(
             f"Completeness was not met for {missed} of {len(error)} rows: their contributions miss the "
-            f"difference to the baseline by more than {bound:g} of it, and by up to {error.max():.3g} of it, "
+            f"difference to the baseline by more than {bound:g} of it, and by up to {known.max():.3g} of it, "
             f"even with {most} steps."
         )
     return found
@@ -116,8 +117,9 @@ def _caveats(where: str, image: bool, error: npt.NDArray[np.float64], bound: flo
 def _steps_table(item: Attribution, usable: npt.NDArray[np.bool_], error: npt.NDArray[np.float64]) -> Table:
     steps = item.extras["steps"][usable]
     rows = []
-    for count in np.unique(steps):
-        inside = error[steps == count]
+    known = np.isfinite(error)
+    for count in np.unique(steps[known]):
+        inside = error[known & (steps == count)]
         median, worst = np.quantile(inside, [0.5, 0.95])
         rows.append([int(count), len(inside), float(median), float(worst)])
     return Table(

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from audit.check import check
 from audit.dataset import sample_rows
-from audit.errors import NotEvaluable
+from audit.errors import NotApplicable, NotEvaluable
 from audit.evidence import Evidence, Figure, Table
 from audit.explain.summary import AtLeastOne
 from audit.stats import mean
@@ -62,7 +62,10 @@ def permutation(
     from audit.explain.permutation import permuted_losses
 
     labels, index = data.labels, sample_rows(data, rows, seed)
-    fit: Bools = model.predict(data.inputs[index]).isfinite().all(dim=1).numpy()
+    scores = model.predict(data.inputs[index])
+    if scores.shape[1] < 2:  # noqa: PLR2004 - accuracy and log-loss are of one class against the others
+        raise NotApplicable("the model has one output and no classes, so no decision can become worse.")
+    fit: Bools = scores.isfinite().all(dim=1).numpy()
     index = index[fit]
     if len(index) < 2:  # noqa: PLR2004 - a value must come from another row
         raise NotEvaluable(f"{len(index)} rows with finite scores are too few to permute; 2 are needed.")

@@ -9,8 +9,14 @@ from pydantic import Field
 
 from audit.check import check
 from audit.evidence import Evidence, Measure
-from audit.explain.summary import AtLeastOne, evidence, require_explanation, resolution, sampling_error
-from audit.stats import mean
+from audit.explain.summary import (
+    AtLeastOne,
+    evidence,
+    mean_of_finite,
+    require_explanation,
+    resolution,
+    sampling_error,
+)
 
 if TYPE_CHECKING:
     from audit.dataset import Dataset
@@ -81,7 +87,10 @@ def shap(
 def _measures(item: Attribution) -> list[Measure]:
     usable = item.usable()
     error = np.zeros(0) if item.completeness is None else item.completeness[usable]
-    return [mean("additivity_error", error.tolist(), unit="share", better="lower"), sampling_error(item)]
+    return [
+        mean_of_finite("additivity_error", error, "additivity errors", unit="share", better="lower"),
+        sampling_error(item),
+    ]
 
 
 def _caveats(background: int, grid: int, image: bool) -> list[str]:

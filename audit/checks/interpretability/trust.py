@@ -23,15 +23,22 @@ if TYPE_CHECKING:
     from audit.trust.study import Subject
     from audit.trust.tried import Shared, Tried
 
-METHODS = ("saliency", "integrated_gradients", "kernel_shap", "lime")
-GRADIENT_METHODS = frozenset({"saliency", "integrated_gradients"})
-CHECKS = {"kernel_shap": "interpretability.shap"}
+METHODS = {
+    "tabular": ("saliency", "integrated_gradients", "kernel_shap", "lime"),
+    "image": ("saliency", "integrated_gradients", "kernel_shap", "lime"),
+    "series": ("saliency", "integrated_gradients", "kernel_shap", "occlusion"),
+}
+GRADIENT_METHODS = frozenset(
+    {"saliency", "input_x_gradient", "integrated_gradients", "smoothgrad", "vargrad", "expected_gradients"}
+    | {"gradcam", "deep_lift", "deep_shap", "lrp", "layer_conductance"}
+)
+CHECKS = {"kernel_shap": "interpretability.shap", "vargrad": "interpretability.smoothgrad"}
 ROWS = {"image": 8}
 DRAWS = {"image": 4}
 Pairs = Sequence[tuple[str, str, Measure, Measure]]
 
 
-@check("interpretability.trust", needs={"logits"}, modality={"tabular", "image"})
+@check("interpretability.trust", needs={"logits"}, modality={"tabular", "image", "series"})
 def trust(
     model: Model,
     data: Dataset,
@@ -82,10 +89,11 @@ def trust(
     It does not say that an explanation is true or complete, and what holds for these rows may not hold for
     others. Numbers of a method that is not supported cannot pass a limit.
 
-    Settings: `methods` to judge (those that fit), `rows` explained (32, or 8 images), `output` and `target`
-    that are explained, random `rankings`, `steps` of a curve, `background` rows of the second fill of a
-    table, other `seeds`, `draws` of random weights (8, or 4 for images), `top` features that count as
-    leading, `epsilon` of the point nearby (the smallest that attacks use).
+    Settings: `methods` to judge (saliency, integrated_gradients, kernel_shap and lime, or occlusion for
+    series; every other attribution method may be named, and has no card else), `rows` explained (32, or 8
+    images), `output` and `target` that are explained, random `rankings`, `steps` of a curve, `background`
+    rows of the second fill of a table, other `seeds`, `draws` of random weights (8, or 4 for images), `top`
+    features that count as leading, `epsilon` of the point nearby (the smallest that attacks use).
 
     Adebayo et al.: Sanity Checks for Saliency Maps, 2018. Petsiuk et al.: RISE, 2018. Ghorbani et al.:
     Interpretation of Neural Networks Is Fragile, 2019. Slack et al.: Fooling LIME and SHAP, 2020. Krishna et
@@ -101,7 +109,7 @@ def trust(
     explained = attributions.explained(**what)
     explain = partial(again, attributions, explained)
     subject = Subject(model, data, explained, layout(data), explain, seed, top)
-    said = [_asked(subject, attributions, name, what) for name in _methods(model, methods)]
+    said = [_asked(subject, attributions, name, what) for name in _methods(model, data, methods)]
     found = [item for item in said if not isinstance(item, Card)]
     if not found:
         raise NotEvaluable(_nothing_said([item for item in said if isinstance(item, Card)]))
@@ -117,10 +125,14 @@ def trust(
     return _evidence(subject, found, cards, shared, spent)
 
 
-def _methods(model: Model, asked: Sequence[str] | None) -> list[str]:
+def _methods(model: Model, data: Dataset, asked: Sequence[str] | None) -> list[str]:
     if asked is not None:
         return list(dict.fromkeys(asked))
-    return [name for name in METHODS if name not in GRADIENT_METHODS or "gradients" in model.capabilities]
+    return [
+        name
+        for name in METHODS[data.modality]
+        if name not in GRADIENT_METHODS or "gradients" in model.capabilities
+    ]
 
 
 def _asked(subject: Subject, source: Attributions, name: str, what: Mapping[str, Any]) -> Tried | Card:

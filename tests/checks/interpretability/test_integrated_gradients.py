@@ -5,6 +5,8 @@ import pytest
 import torch
 from torch import nn
 
+from audit.checks.interpretability.expected_gradients import expected_gradients
+from audit.checks.interpretability.input_x_gradient import input_x_gradient
 from audit.checks.interpretability.integrated_gradients import integrated_gradients
 from audit.dataset import Dataset, Feature
 from audit.errors import NotEvaluable
@@ -105,3 +107,29 @@ def test_a_constant_model_has_no_explanation():
 def test_its_docstring_says_what_it_does_not_answer():
     assert integrated_gradients.needs == {"logits", "gradients"}
     assert "Another baseline" in integrated_gradients.text
+
+
+class Overflowing(nn.Module):
+    """Finite at some rows, infinite at the baseline."""
+
+    def forward(self, x):
+        answer = torch.where(x[:, 0] > 0.5, x[:, 1], torch.inf)
+        return torch.stack([torch.zeros(len(x)), answer], dim=1)
+
+
+@pytest.mark.parametrize(("check", "name"), [
+    (integrated_gradients, "completeness_error"), (expected_gradients, "completeness_error"),
+    (input_x_gradient, "gap_to_zero_input"),
+])  # fmt: skip
+def test_a_difference_to_an_infinite_answer_is_no_number(check, name):
+    data = table()
+    model = Model(module=Overflowing().eval(), device=torch.device("cpu"))
+    try:
+        found = check.measure(model, data, attributions(model, data, 0))
+    except NotEvaluable:
+        return
+    (error,) = [item for item in found.measures if item.name == name]
+    assert error.value is None
+    assert "are finite" in error.reason
+    assert not any("nan" in text or "inf " in text for text in found.caveats)
+    assert all(np.isfinite(row[-1]) for item in found.tables if item.name == "completeness" for row in item.rows)

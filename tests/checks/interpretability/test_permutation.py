@@ -123,3 +123,9 @@ def test_rows_that_cannot_be_judged_are_left_out_or_refused():
     bare = {key: value for key, value in vars(table()).items() if key != "labels"}
     with pytest.raises(NotApplicable, match="no true outcomes"):
         measured(linear((1.0, 0, 0, 0)), Dataset(**bare))
+
+
+def test_a_model_without_classes_has_no_decision_that_becomes_worse():
+    model = Model(module=nn.Linear(4, 1).eval(), device=CPU)
+    with pytest.raises(NotApplicable, match="one output and no classes"):
+        measured(model, table(40))

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import entry_points
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from networks import ResNet20
 from scaffold import ForestScaffolded, OneColumn, Scaffolded
 from torch import nn
 
-from audit.checks.interpretability.trust import trust
+from audit.checks.interpretability.trust import CHECKS, trust
 from audit.dataset import Dataset, Feature, Sensitive
 from audit.errors import NotEvaluable
 from audit.model import Model, state_hash
@@ -474,3 +475,95 @@ def test_an_interval_over_rows_is_students():
     again = mean("x", [kept["mean"] - kept["sd"], kept["mean"] + kept["sd"]])
     assert found.method == again.method == "student_t"
     assert (found.n, kept["n"]) == (32, 32)
+
+
+def picture_case():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3))
+    inputs = np.random.default_rng(0).random((12, 1, 8, 8)).astype(np.float32)
+    data = Dataset(inputs=inputs, labels=np.zeros(12, np.int64), modality="image", classes=("a", "b", "c"))
+    return network, data
+
+
+def card_or_reason(network, data, method, **fields):
+    model = model_of(network, **fields)
+    before = state_hash(model.module)
+    settings = trust.settings({"methods": [method], "rows": 8, "draws": 2})
+    try:
+        found = trust.measure(model, data, 0, attributions(model, data, 0), **settings)
+    except NotEvaluable as error:
+        return None, str(error)
+    finally:
+        assert state_hash(model.module) == before
+    return found, cards(found)[method]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_attribution_method_gets_a_card(method):
+    """Where it fits; a card of units of a layer would speak of other features than those taken away."""
+    refused = {"rise": "tabular", "gradcam": "tabular", "layer_conductance": "both"}
+    for modality, (network, data) in {"tabular": (mlp(), table()), "image": picture_case()}.items():
+        found, conclusion = card_or_reason(network, data, method)
+        if refused.get(method) in {modality, "both"}:
+            assert found is None
+            assert "no explanation" in conclusion
+            continue
+        assert conclusion in {"supported", "weak", "not supported"}
+        tests = card_of(found, method)
+        assert tests["rank correlation with random weights"][5] != "not tested"
+        if modality == "tabular":
+            assert tests["rank correlation with a point nearby"][1] < 1 - 1e-9
+        has_baseline = method in {"integrated_gradients", "deep_lift", "occlusion", "rise"}
+        assert ("rank correlation between baselines" in tests) == has_baseline
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_needs_gradients_says_so_instead_of_failing(method):
+    class Detached(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = mlp()
+
+        def forward(self, rows):
+            return self.inner(rows).detach()
+
+    found, said = card_or_reason(Detached(), table(), method, capabilities=frozenset({"logits"}))
+    asks = {"occlusion", "kernel_shap", "lime", "permutation_shap", "lime_library"}
+    assert (found is not None) == (method in asks)
+    if method not in asks | {"rise"}:
+        assert "the model gives no gradients" in said
+
+
+def test_doubts_go_to_checks_that_there_are():
+    known = {entry.name for entry in entry_points(group="audit.checks")}
+    assert {CHECKS.get(name, f"interpretability.{name}") for name in METHODS} <= known
+
+
+def test_a_slope_by_the_library_is_judged_as_a_slope():
+    """The same straight line from two engines: one verdict must not follow the sign and the other the size."""
+    found = measured(mlp(), table(), methods=["lime", "lime_library"])
+    mine, theirs = (
+        the(found, "faithfulness_gain", method=method, fill="mean").value for method in ("lime", "lime_library")
+    )
+    assert mine == pytest.approx(theirs, abs=0.03)
+
+
+def test_series_get_a_card():
+    """One channel and a stretch of time decide."""
+
+    class Early(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.tensor([1.0, 2, 1]))
+
+        def forward(self, rows):
+            answer = (rows[:, 0, :3] * self.weight).sum(dim=1)
+            return torch.stack([torch.zeros_like(answer), answer], dim=1)
+
+    inputs = np.random.default_rng(0).normal(size=(80, 2, 12)).astype(np.float32)
+    data = Dataset(inputs=inputs, labels=np.zeros(80, np.int64), modality="series", classes=("a", "b"))
+    found = measured(Early(), data)
+    assert set(cards(found)) == {"saliency", "integrated_gradients", "kernel_shap", "occlusion"}
+    assert cards(found)["integrated_gradients"] in {"supported", "weak"}
+    assert the(found, "faithfulness_gain", method="integrated_gradients", fill="background").low > 0
+    assert any("made-up rows was not tested" in item for item in found.caveats)

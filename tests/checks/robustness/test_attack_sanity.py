@@ -1,6 +1,7 @@
 """Seven ways to mask a gradient, each with its verdict and evidence, and what a verdict does to a limit."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -336,6 +337,26 @@ def test_few_rows_call_for_caution_and_none_for_nothing_at_all():
     wrong = Dataset(**{**vars(data), "labels": 1 - shared.predictions.predicted})
     with pytest.raises(NotEvaluable, match="0 of 128 rows are classified correctly"):
         measured(wrong, adversaries(shared.model, wrong, predictions(shared.model, wrong), 0))
+
+
+class Narrow(Plain):
+    """The network on a device that holds seven rows."""
+
+    def forward(self, rows):
+        if len(rows) > 7:
+            raise torch.OutOfMemoryError("planted")
+        return self.network(rows)
+
+
+def test_running_out_of_memory_does_not_stop_it():
+    data, shared = tabular(immutable=False)
+    whole = measured(data, shared, rows=30, steps=5)
+    tight = replace(shared.model, module=Narrow(shared.model.module).eval(), passes=Passes(batch=64))
+    evidence = measured(data, adversaries(tight, data, predictions(tight, data), 0), rows=30, steps=5)
+    assert tight.passes.batch == 4
+    for name in ("attack_trust", "control_found_share", "zero_gradient_share"):
+        assert number(evidence, name).value == number(whole, name).value
+    assert results(evidence)[sanity.BATCH] == "held"
 
 
 @pytest.mark.parametrize("epsilon", [0.0, -0.1, float("inf"), 1e30])

@@ -152,5 +152,5 @@ def test_looser_bounds_are_said_to_be(bounds):
 
 def test_the_check_says_what_it_needs():
     assert isinstance(certified, Check)
-    assert certified.needs == {"logits", "gradients", "modules"}
+    assert certified.needs == {"logits", "gradients"}
     assert certified.asks == ("model", "data", "adversaries")
