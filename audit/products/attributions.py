@@ -99,7 +99,9 @@ class Attributions:
         explained = self.explained(**what)
         passes = self.model.passes
         before = passes.forward, passes.backward
-        fields = METHODS[method](self.model, self.data, self.seed, explained, **rest)
+        # What is not finite is counted and left out later; differences of infinities need no warning.
+        with np.errstate(invalid="ignore", over="ignore"):
+            fields = METHODS[method](self.model, self.data, self.seed, explained, **rest)
         spent = passes.forward - before[0], passes.backward - before[1]
         settings = {**filled, **fields.pop("settings", {})}
         return Attribution(method=method, settings=settings, passes=spent, **{**explained.facts(), **fields})

@@ -97,7 +97,7 @@ def _completeness(item: Attribution) -> list[Measure]:
     usable = item.usable()
     error = np.zeros(0) if item.completeness is None else item.completeness[usable]
     base = np.zeros(len(item.fx)) if item.base is None else item.base
-    distance = np.abs(item.values.sum(axis=1) - (item.fx - base))[usable]
+    distance = np.abs(item.values[usable].sum(axis=1) - (item.fx[usable] - base[usable]))
     allowed = ERRORS * item.extras["sum_error"][usable] + FLOAT * (1 + np.abs(item.fx[usable]))
     known = np.isfinite(allowed)
     within = int((distance <= allowed)[known].sum())

@@ -132,4 +132,6 @@ def test_a_difference_to_an_infinite_answer_is_no_number(check, name):
     assert error.value is None
     assert "are finite" in error.reason
     assert not any("nan" in text or "inf " in text for text in found.caveats)
-    assert all(np.isfinite(row[-1]) for item in found.tables if item.name == "completeness" for row in item.rows)
+    assert all(
+        np.isfinite(row[-1]) for item in found.tables if item.name == "completeness" for row in item.rows
+    )
