@@ -275,10 +275,12 @@ def _time_rows(model: Model, data: Dataset) -> tuple[float, float]:
 
     def forward() -> None:
         with torch.no_grad():
-            model.scores(rows)
+            model.in_batches(lambda part: (model.scores(rows[part]),), len(rows))
 
     def gradient() -> None:
-        model.input_gradient(rows, lambda scores: scores.sum(dim=1))
+        model.in_batches(
+            lambda part: model.input_gradient(rows[part], lambda scores: scores.sum(dim=1)), len(rows)
+        )
 
     forward_seconds = _best_time(forward, model.device) / len(rows)
     able = "gradients" in model.capabilities

@@ -157,10 +157,13 @@ def _refuse_columns(stated: tuple[float, float], data: Dataset) -> None:
 def _fixed(data: Dataset, constant: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.bool_], list[str]]:
     """[D] which columns no attack moves, and a sentence for each reason."""
     fixed = constant.copy()
-    names: dict[str, list[str]] = {"immutable": [], "categorical": [], "ordinal": [], "constant": []}
+    kinds = ("immutable", "categorical", "ordinal", "free to go one way only", "constant")
+    names: dict[str, list[str]] = {kind: [] for kind in kinds}
     for feature in data.features:
         columns = list(feature.columns)
         kind = "immutable" if feature.immutable else feature.kind
+        if kind == "numeric" and feature.direction is not None:
+            kind = "free to go one way only"
         if kind != "numeric":
             fixed[columns] = True
             names[kind].append(feature.name)

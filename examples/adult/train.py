@@ -33,7 +33,7 @@ sensitive = ["sex", "race"]
 favourable = ">50K"
 
 [data.features.age]
-immutable = true
+direction = "increase"      # nobody grows younger: only robustness.feasible moves it, and one way
 
 [data.features.race]
 kind = "categorical"
@@ -44,7 +44,10 @@ kind = "categorical"
 immutable = true
 
 [checks]
-run = ["performance.*", "fairness.*", "interpretability.*", "robustness.*"]
+run = ["performance.*", "fairness.*", "interpretability.*", "robustness.*", "reliability.*"]
+
+[checks.settings."reliability.overfit"]
+where = {{ split = "train" }}
 
 [policy.limits."performance.accuracy"]
 accuracy = {{ at_least = 0.83 }}

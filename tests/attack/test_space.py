@@ -125,3 +125,10 @@ def test_a_column_outside_the_stated_range_is_named():
         space(model(input_range=(0.0, 1.0)), table(features, columns))
     inside = [[20, 40], [0.5, 0.9]]
     assert space(model(input_range=(0.0, 1.0)), table(features, inside)).high[0] == 99.0
+
+
+def test_what_may_go_one_way_only_is_left_to_the_attack_that_knows_how():
+    features = (Feature(name="age", columns=(0,), direction="increase"), Feature(name="debt", columns=(1,)))
+    found = space(model(), table(features, [[20, 40], [0.5, 0.9]]))
+    assert found.unit[0] == 0 < found.unit[1]
+    assert "Not moved because free to go one way only: age." in found.caveats

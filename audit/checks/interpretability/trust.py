@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Field
 
 from audit.check import check
@@ -17,7 +18,7 @@ from audit.trust.rule import GRADES, LEAST_STABLE, Card, card, no_explanation
 from audit.trust.shown import agreement_table, card_table, conclusions, curve_figures
 
 if TYPE_CHECKING:
-    from audit.dataset import Dataset
+    from audit.dataset import Dataset, Ints
     from audit.model import Model
     from audit.products.attributions import Attributions
     from audit.trust.study import Subject
@@ -104,9 +105,10 @@ def trust(
     from audit.trust.study import Subject, faithfulness
     from audit.trust.tried import Shared, close, made_up, put_to_the_test
 
-    before = model.passes.forward, model.passes.backward
     what: dict[str, Any] = {"rows": rows or ROWS.get(data.modality, 32), "output": output, "target": target}
+    before = _passes(model)
     explained = attributions.explained(**what)
+    together = _passes(model) - before
     explain = partial(again, attributions, explained)
     subject = Subject(model, data, explained, layout(data), explain, seed, top)
     said = [_asked(subject, attributions, name, what) for name in _methods(model, data, methods)]
@@ -114,15 +116,21 @@ def trust(
     if not found:
         raise NotEvaluable(_nothing_said([item for item in said if isinstance(item, Card)]))
     values = {item.name: item.values for item in found}
+    before = _passes(model)
     curves = faithfulness(subject, values, rankings=rankings, steps=steps, background=background)
     shared = Shared(curves, close(subject, epsilon), made_up(subject))
+    together += _passes(model) - before
     for item in found:
         put_to_the_test(subject, item, shared, seeds=seeds, draws=draws or DRAWS.get(data.modality, 8))
     cards = [item if isinstance(item, Card) else _card(item, shared) for item in said]
     if all(one.conclusion == "no explanation" for one in cards):
         raise NotEvaluable(_nothing_said(cards))
-    spent = model.passes.forward - before[0], model.passes.backward - before[1]
-    return _evidence(subject, found, cards, shared, spent)
+    return _evidence(subject, found, cards, shared, (int(together[0]), int(together[1])))
+
+
+def _passes(model: Model) -> Ints:
+    """[2] rows sent forward and backward so far."""
+    return np.array([model.passes.forward, model.passes.backward])
 
 
 def _methods(model: Model, data: Dataset, asked: Sequence[str] | None) -> list[str]:
@@ -174,13 +182,12 @@ def _evidence(
     found: Sequence[Tried],
     cards: Sequence[Card],
     shared: Shared,
-    spent: tuple[int, int],
+    together: tuple[int, int],
 ) -> Evidence:
     from audit.trust.tried import group_differences
 
     pairs = _agreement(found, subject.top)
     leads = shared.made_up.values()
-    together = [max(0, spent[way] - sum(one.passes[way] for one in cards)) for way in (0, 1)]
     cards_shown = [card_table(one) for one in cards if one.tests]
     return Evidence(
         measures=[
@@ -191,7 +198,7 @@ def _evidence(
             *(number for item in found for number in group_differences(subject, item, shared)),
         ],
         tables=[
-            conclusions(cards, (together[0], together[1])),
+            conclusions(cards, together),
             *cards_shown,
             *([agreement_table(pairs)] if pairs else []),
         ],

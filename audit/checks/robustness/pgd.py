@@ -23,7 +23,7 @@ def pgd(
     adversaries: Adversaries,
     *,
     epsilon: Radii | None = None,
-    norm: Literal["linf", "l2"] = "linf",
+    norm: Literal["linf", "l2", "l1"] = "linf",
     steps: Annotated[int, Field(ge=1)] = 20,
     step_size: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None,
     restarts: Annotated[int, Field(ge=1)] = 1,
@@ -48,10 +48,10 @@ def pgd(
     which make a weak model look robust; where one fails, the numbers can never count as a pass.
 
     Settings: `epsilon` (radii; raw input units for images, standard deviations of a column for tabular data),
-    `norm` (linf: every coordinate by at most epsilon; l2: epsilon in total), `steps`, `step_size` (as a share
-    of epsilon; 2.5 / steps unless given), `restarts`, `random_start`, `loss` (cross_entropy or margin),
-    `rows` (how many rows, drawn by the audit's seed; none for all), `scale` (what epsilon counts),
-    `justification` (why these radii). Source: Madry et al., 2018, arXiv:1706.06083.
+    `norm` (linf: every coordinate by at most epsilon; l2: epsilon in length; l1: in sum), `steps`,
+    `step_size` (as a share of epsilon; 2.5 / steps unless given), `restarts`, `random_start`,
+    `loss` (cross_entropy or margin), `rows` (how many rows, drawn by the audit's seed; none for all),
+    `scale` (what epsilon counts), `justification` (why these radii). Source: Madry et al., 2018, arXiv:1706.06083.
     """
     from audit.attack.loop import Pgd
 

@@ -380,6 +380,20 @@ def test_passes_in_the_card_are_those_that_were_spent():
     assert model.passes.forward < 250_000
 
 
+def test_what_another_check_has_spent_is_not_taken_off_the_curves():
+    rows = []
+    for first in ((), ("kernel_shap", "lime")):
+        model, data = model_of(mlp()), table()
+        source = attributions(model, data, 0)
+        for method in first:
+            source.of(method, rows=32)
+        found = trust.measure(model, data, 0, source, **trust.settings({}))
+        rows.append(found.tables[0].rows[-1][3:])
+    (forward, backward), (later, same) = rows
+    assert (forward - later, backward - same) == (32, 0)
+    assert later > 1000
+
+
 def test_a_seed_fixes_everything():
     one, same, other = (measured(mlp(), table(), seed, methods=["lime"]) for seed in (0, 0, 1))
     assert [m.value for m in one.measures] == [m.value for m in same.measures]

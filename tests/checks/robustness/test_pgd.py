@@ -89,3 +89,19 @@ def test_the_published_numbers_of_the_certified_net_over_all_10000():
     assert only(evidence, "clean_accuracy").statistics == {"x": 9820, "n": 10_000}
     assert shared.fgsm([0.0, 0.1], rows=None).robust(0.1).sum() == pytest.approx(9610, abs=1)
     assert 9594 <= only(evidence, "robust_accuracy").statistics["x"] <= 9596
+
+
+def test_every_norm_has_its_own_reach():
+    """One input moves alike in every norm; two inputs that must both move cost their sum in l1."""
+    net = nn.Linear(2, 2)
+    with torch.no_grad():
+        net.weight.copy_(torch.tensor([[0.0, 0.0], [1.0, 1.0]]))
+        net.bias.copy_(torch.tensor([0.0, -1.0]))
+    model = Model(module=net.eval(), device=torch.device("cpu"), input_range=(0.0, 1.0))
+    points = np.array([[0.42, 0.42], [0.58, 0.58]] * 20, np.float32)  # the line lies .16 away in l1
+    data = Dataset(inputs=points, labels=np.array([0, 1] * 20), modality="series", classes=("below", "above"))
+    shared = adversaries(model, data, predictions(model, data), 0)
+    for norm, near, far in [("linf", 0.07, 0.09), ("l2", 0.1, 0.13), ("l1", 0.14, 0.18)]:
+        evidence = pgd.measure(data, shared, **pgd.settings({"norm": norm, "epsilon": [near, far]}))
+        found = [m.value for m in evidence.measures if m.name == "robust_accuracy"]
+        assert found == [1.0, 0.0], norm
