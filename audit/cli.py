@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from audit.attestation import Attestation
     from audit.formats.installed import Format
 
-_HTML = "html"
+_HTML, _MARKDOWN, _PDF = "html", "md", "pdf"
+_PAGES = (_HTML, _MARKDOWN, _PDF)
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -39,8 +40,8 @@ Formats = Annotated[
     list[str] | None,
     typer.Option(
         "--format",
-        help="`html`, or a file for another program: `junit`, `sarif`, `cyclonedx`, `oscal`, `in-toto`. "
-        "Give it again for more.",
+        help="The document as `html`, `md` or `pdf`, or a file for another program: `junit`, `sarif`, "
+        "`cyclonedx`, `oscal`, `in-toto`. Give it again for more.",
     ),
 ]
 
@@ -173,13 +174,14 @@ def run(
 
     if resume and out is None:
         raise ConfigError("--resume needs --out with the run folder to go on with.")
-    settings, others = read_config(config), _machine_formats(formats)
+    settings, others, pages = read_config(config), _machine_formats(formats), _pages(formats)
     folder = out or _new_folder(config)
     screen = console(error=as_json)
     with Watch(screen) as watch:
         record = supervise(settings, config, folder, resume=resume, notify=watch)
     report = _write_report(folder, "technical-report", None)
-    files = [str(_write_format(folder, form, None)) for form in others]
+    files = [str(_write_page(folder, "technical-report", None, (), form)) for form in pages if form != _HTML]
+    files += [str(_write_format(folder, form, None)) for form in others]
     if as_json:
         facts = {"run": str(folder), "report": str(report), **({"files": files} if files else {})}
         _print_json({**facts, **plain(record.verdict)})
@@ -315,31 +317,42 @@ def render(
     output: Annotated[Path | None, typer.Option(help="The file; below reports/ by default.")] = None,
     formats: Formats = None,
 ) -> int:
-    """Write a self-contained HTML document, or files for other programs: no model, no data, no torch."""
+    """Write a document as HTML, Markdown or PDF, or files for other programs: no model, no data, no torch."""
     wanted = list(dict.fromkeys(formats or [_HTML]))
-    others = _machine_formats(wanted)
+    others, pages = _machine_formats(wanted), _pages(wanted)
     if output is not None and len(wanted) > 1:
         raise ConfigError(
             f"--output = {output} is one file, and {', '.join(wanted)} are several; leave it out."
         )
-    if _HTML in wanted:
+    if pages:
         chosen = _chosen(document, pack)
         own = chosen if isinstance(chosen, Path) else pack
         stated = _stated(run, attestations, own) if attestations or _has_clauses(chosen) else ()
-        print(_write_report(run, chosen, output, stated))  # noqa: T201 - this is the command line
+        for page in pages:
+            print(_write_page(run, chosen, output, stated, page))  # noqa: T201 - this is the command line
     for form in others:
         print(_write_format(run, form, output))  # noqa: T201 - this is the command line
     return EXIT_OK
 
 
 def _machine_formats(names: list[str] | None) -> "tuple[Format, ...]":
-    """The formats of these names, without the page, which is no format for a program."""
-    others = [name for name in names or () if name != _HTML]
+    """The formats of these names, without those of a document, which are for a reader."""
+    others = [name for name in names or () if name not in _PAGES]
     if not others:
         return ()
     from audit.formats.installed import read_formats
 
     return read_formats(others)
+
+
+def _pages(names: list[str] | None) -> tuple[str, ...]:
+    """Those of these names that a document is written in; a PDF that nothing can print is refused at once."""
+    pages = tuple(dict.fromkeys(name for name in names or () if name in _PAGES))
+    if _PDF in pages:
+        from audit.pdf import find_browser
+
+        find_browser()
+    return pages
 
 
 def _write_format(run: Path, form: "Format", output: Path | None) -> Path:
@@ -388,6 +401,30 @@ def _write_report(
     _write(path, page.encode())
     if output is None:
         _write(path.with_name("index.html"), render_contents(record, rendered_beside(path.parent)).encode())
+    return path
+
+
+def _write_page(
+    run: Path, document: str | Path, output: Path | None, stated: "Sequence[Attestation]", form: str
+) -> Path:
+    """The document as a page, as Markdown or as PDF, below reports/ unless a file is named."""
+    from audit.record import read_record
+
+    if form == _HTML:
+        return _write_report(run, document, output, stated)
+    folder = run if run.is_dir() else run.parent
+    record = read_record(run)
+    path = output or folder / "reports" / f"{Path(document).stem}.{form}"
+    if form == _MARKDOWN:
+        from audit.markdown import markdown
+
+        _write(path, markdown(record, document, attestations=stated).encode())
+    else:
+        from audit.pdf import pdf
+        from audit.render import render as render_page
+
+        page = render_page(record, document, artifacts=folder, attestations=stated)
+        _write(path, pdf(page, record.run.get("finished")))
     return path
 
 

@@ -14,9 +14,10 @@ from typing import Any
 from audit import pictures
 from audit.attestation import Attestation
 from audit.coverage import Coverage, Covered, Source, Status, coverage, record_date, warnings
-from audit.document import Document, Pillar
+from audit.document import Document, Pillar, read_document
 from audit.errors import LoadError
 from audit.evidence import Figure, Measure
+from audit.judge import judge
 from audit.policy import Judgement, Verdict
 from audit.record import Finding, Record, canonical
 from audit.wording import (
@@ -692,6 +693,36 @@ class Page:
         maps = sum(item.kind == "heatmaps" for found in self.record.findings for item in found.figures)
         most = min(_MOST_PICTURE_BYTES, _PICTURE_BYTES // max(1, maps))
         return pictures.heatmaps_of(figure.data, pictures.read_arrays(self.folder, finding.artifacts), most)
+
+
+def page_of(
+    record: Record,
+    document: str | Path,
+    *,
+    artifacts: Path | None = None,
+    attestations: Sequence[Attestation] = (),
+) -> Page:
+    """The page of a record, with verdicts that follow from its numbers.
+
+    Raises:
+        ConfigError: no such document, or one that names a check or a measure that there is not.
+    """
+    definition = read_document(document)
+    derived = judge(record)
+    altered = _verdicts(derived) != _verdicts(record)
+    return Page(
+        record=derived if altered else record,
+        document=definition,
+        folder=artifacts,
+        altered=altered,
+        attestations=tuple(attestations),
+    )
+
+
+def _verdicts(record: Record) -> list[object]:
+    """The verdicts of a record without their decimals, which may differ between machines."""
+    judged = [[item.verdict for item in finding.verdicts] for finding in record.findings]
+    return [record.verdict.verdict, record.verdict.exit_code, judged]
 
 
 def _numbered(anchor: str, used: Counter[str]) -> str:

@@ -19,7 +19,7 @@ from audit.attestation import Attestation
 from audit.coverage import STATUS_WORDS, Status
 from audit.document import read_document
 from audit.judge import judge
-from audit.page import GRAVEST_FIRST, Page
+from audit.page import GRAVEST_FIRST, Page, page_of
 from audit.policy import Verdict
 from audit.record import Outcome, Record
 from audit.resources import TEMPLATES
@@ -41,7 +41,9 @@ def render(
     artifacts: Path | None = None,
     attestations: Sequence[Attestation] = (),
 ) -> str:
-    """One self-contained HTML page of a record: no script, no request, the same bytes every time.
+    """One self-contained HTML page of a record: no request, the same bytes every time.
+
+    Its one script filters and sorts what the page already shows; nothing is missing without it.
 
     Args:
         record: what to show.
@@ -53,23 +55,15 @@ def render(
     Raises:
         ConfigError: no such document, or one that names a check or a measure that there is not.
     """
-    definition = read_document(document)
-    derived = judge(record)
-    altered = _words(derived) != _words(record)
-    page = Page(
-        record=derived if altered else record,
-        document=definition,
-        folder=artifacts,
-        altered=altered,
-        attestations=tuple(attestations),
+    page = page_of(record, document, artifacts=artifacts, attestations=attestations)
+    return _page(
+        "document.html.j2",
+        page=page,
+        record=page.record,
+        document=page.document,
+        script=markup(_script()),
+        script_hash=_hash(_script()),
     )
-    return _page("document.html.j2", page=page, record=page.record, document=definition)
-
-
-def _words(record: Record) -> list[object]:
-    """The verdicts of a record without their decimals, which may differ between machines."""
-    judged = [[item.verdict for item in finding.verdicts] for finding in record.findings]
-    return [record.verdict.verdict, record.verdict.exit_code, judged]
 
 
 def render_index(entries: Sequence[tuple[str, str, Outcome, str]]) -> str:
@@ -118,12 +112,16 @@ def _told_by(path: Path) -> tuple[str, str, str]:
 def _page(template: str, **given: Any) -> str:
     cut = LongTexts()
     style = _style()
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return (
         _environment()
         .get_template(template)
-        .render(**given, clip=cut.clip, long_texts=cut, style=markup(style), style_hash=f"sha256-{digest}")
+        .render(**given, clip=cut.clip, long_texts=cut, style=markup(style), style_hash=_hash(style))
     )
+
+
+def _hash(text: str) -> str:
+    """What a page's policy lets in: this text and no other."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 @cache
@@ -151,7 +149,17 @@ def _environment() -> "Environment":
 
 @cache
 def _style() -> str:
-    return (TEMPLATES / "style.css").read_text(encoding="utf-8").replace("\r\n", "\n").replace("</", "<\\/")
+    return _inside("style.css")
+
+
+@cache
+def _script() -> str:
+    return _inside("script.js")
+
+
+def _inside(name: str) -> str:
+    """A file as it can stand within an element of a page, the same on every system."""
+    return (TEMPLATES / name).read_text(encoding="utf-8").replace("\r\n", "\n").replace("</", "<\\/")
 
 
 def _relative(href: str) -> str:

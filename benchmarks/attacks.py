@@ -177,18 +177,25 @@ def _withstand(task: Task, points: Tensor) -> float:
         return (task.network(points).argmax(1) == task.labels).float().mean().item()
 
 
-def timed(runs: dict[str, Run], repeats: int, device: torch.device) -> dict[str, float]:
-    """Median seconds of each; the runs take turns, so that what disturbs one disturbs all."""
+def timed(
+    runs: dict[str, Run], repeats: int, device: torch.device
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Median seconds of each, and what it left standing.
+
+    The runs take turns, so that what disturbs one disturbs all; the first turn is not counted.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
+    left: dict[str, str] = {}
     for turn in range(repeats + 1):
         for name, run in runs.items():
             _wait(device)
             started = time.perf_counter()
-            run()
+            share = run()
             _wait(device)
+            left[name] = "" if share is None else f"{share:11.3f}"
             if turn:
                 seconds[name].append(time.perf_counter() - started)
-    return {name: statistics.median(times) for name, times in seconds.items()}
+    return {name: statistics.median(times) for name, times in seconds.items()}, left
 
 
 def _wait(device: torch.device) -> None:
@@ -215,15 +222,13 @@ def compare(task: Task, batch: int, repeats: int) -> dict[str, float]:
     }
     run = own | peers
     untouched = all(_same(task.network, before, name, run[name]) for name in own)
-    seconds = timed(run, repeats, device)
+    seconds, left = timed(run, repeats, device)
     raw = seconds[f"raw passes, batch {batch}"]
     shape = tuple(task.rows.shape[1:])
     print(f"\n{task.name}: {whole} rows of {shape}, {STEPS} steps, epsilon {task.epsilon:.4g}")
     print(f"{'':36}{'seconds':>10}{'to raw':>9}{'withstand':>11}")
-    for name, call in run.items():
-        left = call()
-        share = "" if left is None else f"{left:11.3f}"
-        print(f"{name:36}{seconds[name]:10.4f}{seconds[name] / raw:9.2f}{share}")
+    for name in run:
+        print(f"{name:36}{seconds[name]:10.4f}{seconds[name] / raw:9.2f}{left[name]}")
     print(f"state of the network unchanged by our own: {untouched}")
     return {name: seconds[name] / raw for name in run}
 
@@ -254,7 +259,7 @@ def main() -> None:
     """Compare both tasks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--batch", type=int, default=32, help="our batch of images on the CPU")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")

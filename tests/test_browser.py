@@ -1,5 +1,6 @@
 """The page in a real browser: silent, alone, in order, readable at every width and on paper."""
 
+import importlib.util
 import os
 import re
 import runpy
@@ -215,3 +216,146 @@ def test_the_executive_summary_is_one_page_on_paper(browser: Any, tmp_path: Path
     document = page.pdf(prefer_css_page_size=True)
     page.close()
     assert len(re.findall(rb"/Type\s*/Page[^s]", document)) == 1
+
+
+def shown_findings(page: Any) -> list[str]:
+    return page.locator(".finding:visible h4").all_inner_texts()
+
+
+def test_findings_are_filtered_by_verdict_question_and_words(page: Any) -> None:
+    everything = shown_findings(page)
+    total = len(everything)
+    status = page.get_by_role("status")
+    assert status.inner_text() == f"All {total} findings are shown."
+    page.get_by_label("Verdict", exact=True).select_option("FAIL")
+    assert shown_findings(page) == ["Accuracy under projected gradient descent"]
+    assert status.inner_text() == f"1 of {total} findings are shown; paper shows all of them."
+    assert page.locator(".pillar:visible").all_inner_texts() == ["Robustness"]
+    page.get_by_label("Verdict", exact=True).select_option("All")
+    page.get_by_label("Question").select_option("Fairness")
+    assert shown_findings(page) == ["Rates by group", "Calibration by group"]
+    page.get_by_label("Question").select_option("All")
+    page.get_by_label("Words").fill("skin TONE")
+    assert "Rates by group" in shown_findings(page)
+    assert len(shown_findings(page)) < total
+    page.get_by_label("Words").fill("no such word anywhere")
+    assert shown_findings(page) == []
+    page.get_by_label("Words").fill("")
+    assert shown_findings(page) == everything
+
+
+def test_a_link_to_a_finding_that_is_filtered_away_shows_it(page: Any) -> None:
+    page.get_by_label("Verdict", exact=True).select_option("PASS")
+    assert shown_findings(page) == []
+    link = page.locator(".overview a").first
+    for _ in range(2):
+        link.click()
+        page.wait_for_function("document.querySelector(location.hash)?.checkVisibility()")
+        assert page.locator(".finding:target h4").bounding_box()["y"] < 900
+        page.get_by_label("Verdict", exact=True).select_option("PASS")
+
+
+def test_paper_holds_what_the_screen_filters_away(page: Any) -> None:
+    total = len(shown_findings(page))
+    page.get_by_label("Verdict", exact=True).select_option("FAIL")
+    page.emulate_media(media="print")
+    assert len(shown_findings(page)) == total
+    assert page.locator(".pillar:visible").count() > 1
+    assert not page.locator(".filter").is_visible()
+
+
+def test_a_table_is_sorted_from_the_keyboard_and_says_so(page: Any) -> None:
+    table = page.locator("table.plain:has(.sort)").filter(has=page.locator("th.number .sort")).last
+    table.evaluate(
+        "e => { for (let d = e.closest('details'); d; d = d.parentNode.closest('details')) d.open = true }"
+    )
+    header = table.locator("th.number:has(.sort)").first
+    place = header.evaluate("e => e.cellIndex")
+    before = page.locator("[aria-sort]").count()
+    header.get_by_role("button").focus()
+    orders = []
+    for wanted in ("ascending", "descending"):
+        page.keyboard.press("Enter")
+        assert header.get_attribute("aria-sort") == wanted
+        cells = table.evaluate(
+            "(e, at) => [...e.tBodies[0].rows].map(row => row.cells[at].innerText.trim())", place
+        )
+        orders.append(
+            [float(cell.replace("\u2212", "-").replace(",", "")) for cell in cells if cell != "\u2013"]
+        )
+        assert "\u2013" not in cells[: len(orders[-1])], "what is undefined stands last, whichever way"
+    assert orders[0] == sorted(orders[0])
+    assert orders[1] == sorted(orders[0], reverse=True)
+    assert len(set(orders[0])) > 1
+    assert (before, page.locator("[aria-sort]").count()) == (0, 1)
+
+
+def test_numbers_words_and_gaps_are_put_in_order(browser: Any, tmp_path: Path) -> None:
+    """A planted table: negative, grouped, tiny and undefined numbers, worked out by hand."""
+    cells = ["1,200", "30", "\u2013", "\u22125", "1.20 \u00d7 10^\u22124", "0.5", ""]
+    rows = "".join(f"<tr><td>{cell}</td></tr>" for cell in cells)
+    script = (Path(__file__).parent.parent / "templates" / "script.js").read_text(encoding="utf-8")
+    path = tmp_path / "table.html"
+    table = f"<table class=plain><thead><tr><th>n</th></tr></thead><tbody>{rows}</tbody></table>"
+    path.write_text(f"<!doctype html><meta charset=utf-8>{table}<script>{script}</script>", encoding="utf-8")
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    page.get_by_role("button", name="n").click()
+    rising = page.locator("td").all_inner_texts()
+    page.get_by_role("button", name="n").click()
+    falling = page.locator("td").all_inner_texts()
+    page.close()
+    in_order = ["\u22125", "1.20 \u00d7 10^\u22124", "0.5", "30", "1,200"]
+    assert rising == [*in_order, "\u2013", ""]
+    assert falling == [*in_order[::-1], "\u2013", ""]
+
+
+def test_without_its_script_the_page_holds_everything(browser: Any, page: Any, address: str) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    silent = context.new_page()
+    silent.goto(address)
+    assert shown_findings(silent) == shown_findings(page)
+    assert silent.locator(".filter, .sort").count() == 0
+    context.close()
+
+
+STANDARD = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    found = importlib.util.find_spec("axe_playwright_python")
+    if found is None or found.origin is None:
+        refuse("the Python package axe-playwright-python is not installed")
+    return (Path(found.origin).parent / "axe.min.js").read_text(encoding="utf-8")
+
+
+def violations(page: Any, axe: str) -> list[str]:
+    """Rules of WCAG 2.2 AA that axe-core finds broken, each with where."""
+    page.evaluate(axe)
+    found = page.evaluate("tags => axe.run(document, {runOnly: {type: 'tag', values: tags}})", STANDARD)
+    assert len(found["passes"]) > 20, "it looked at the page"
+    return [f"{item['id']}: {node['target']}" for item in found["violations"] for node in item["nodes"]]
+
+
+@pytest.mark.parametrize("document", ["technical-report", "model-card"])
+def test_axe_finds_no_violation(browser: Any, axe: str, document: str, tmp_path: Path) -> None:
+    path = tmp_path / "document.html"
+    path.write_text(render(BUILD(tmp_path), document, artifacts=tmp_path), encoding="utf-8")
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(path.as_uri())
+    for scheme, width in (("light", 1280), ("dark", 1280), ("light", 390)):
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size({"width": width, "height": 900})
+        assert violations(page, axe) == []
+    page.close()
+
+
+def test_axe_finds_what_is_planted(page: Any, axe: str) -> None:
+    page.evaluate(
+        """() => { document.documentElement.removeAttribute('lang');
+        document.querySelector('.filter select').parentNode.replaceWith(document.querySelector('.filter select')); }"""
+    )
+    found = " ".join(violations(page, axe))
+    assert "html-has-lang" in found
+    assert "select-name" in found

@@ -175,6 +175,30 @@ def test_render_writes_the_page_and_says_where(run_folder):
     assert "PASS" in path.read_text()
 
 
+def test_a_document_is_written_in_every_form_that_is_asked_for(run_folder):
+    done = call("render", "run", "--document", "model-card", "--format", "md", "--format", "html",
+                cwd=run_folder.parent)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    names = ["model-card.md", "model-card.html"]
+    assert [Path(line).name for line in done.stdout.split()] == names
+    text = (run_folder / "reports/model-card.md").read_text(encoding="utf-8")
+    assert text.startswith("---\ntags:")
+    assert "**PASS.**" in text
+    one = call("render", "run", "--format", "md", "--output", "x/comment.md", cwd=run_folder.parent)
+    assert one.stdout.strip() == "x/comment.md"
+    assert (run_folder.parent / "x/comment.md").read_text(encoding="utf-8").startswith("# Technical report")
+
+
+@pytest.mark.parametrize("command", [["render", "run"], ["run", "absent.toml"]])
+def test_a_pdf_that_nothing_can_print_is_refused_in_one_sentence(command, run_folder):
+    (run_folder.parent / "absent.toml").write_text(CONFIG)
+    done = call(*command, "--format", "pdf", cwd=run_folder.parent, PATH=str(run_folder))
+    assert done.returncode == 3
+    assert "--format pdf needs Chromium" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (run_folder / "reports").exists()
+
+
 def test_a_verdict_written_over_is_derived_again_and_told(run_folder):
     path = run_folder / "record.json"
     honest = path.read_text()

@@ -222,3 +222,71 @@ def test_mnist_lenet_reproduces_the_published_fgsm_curve(shared_data, tmp_path):
     for epsilon, published in PUBLISHED.items():
         found = value(record, "robustness.fgsm", "robust_accuracy", epsilon=epsilon)
         assert found == pytest.approx(published, abs=0.002)
+
+
+def explained(run):
+    """The record, what was measured, and what the cards conclude; each has its figure and its place."""
+    record = read_record(run)
+    measured = {
+        f.check: f for f in record.findings
+        if f.check.startswith("interpretability.") and f.status == "measured"
+    }  # fmt: skip
+    conclusions = measured["interpretability.trust"].tables[0].rows
+    cards = {row[0]: row[1] for row in conclusions[:-1]}
+    assert set(cards) == {"saliency", "integrated_gradients", "kernel_shap", "lime"}
+    assert set(cards.values()) <= {"supported", "weak", "not supported"}
+    assert conclusions[-1][3] > 100
+    page = (run / "reports" / "technical-report.html").read_text()
+    for method, conclusion in cards.items():
+        assert f"Trust card of {method.replace('_', ' ')}: {conclusion}" in page
+    for name, finding in measured.items():
+        assert finding.figures, name
+        assert all(figure.alt for figure in finding.figures)
+    return record, measured, cards
+
+
+def test_adult_explanations_have_cards_and_protected_features_are_no_reasons(adult):
+    _, measured, cards = explained(adult / "run")
+    assert cards["integrated_gradients"] == cards["kernel_shap"] == "supported"
+    reasons = measured["interpretability.reason_codes"].measures
+    named = {item.group["feature"] for item in reasons if item.name == "reason_share"}
+    assert named
+    assert not named & {"sex", "race"}
+
+
+FEW = {
+    "trust": "rows = 3\ndraws = 3",
+    "rise": "rows = 3\nsamples = 200",
+    "shap": "rows = 3\nsamples = 64\nbackground = 2",
+    "permutation_shap": "rows = 2\npermutations = 2\nbackground = 2",
+    "lime": "rows = 3",
+    "lime_library": "rows = 2",
+    "occlusion": "rows = 3\nwindow = 8\nstride = 8",
+    "expected_gradients": "rows = 3\nsamples = 32",
+    "smoothgrad": "rows = 3",
+    "integrated_gradients": "rows = 3\nmax_steps = 128",
+    "layer_conductance": "rows = 2\nmax_steps = 64",
+    "importance": "rows = 3",
+}
+
+
+@pytest.mark.slow
+def test_cifar_resnet20_is_explained_by_every_method_that_fits(shared_data, tmp_path):
+    """Its activations are functions and not layers: DeepLift, DeepSHAP and LRP refuse it and say why."""
+    (tmp_path / "networks.py").write_text(NETWORKS.read_text())
+    model = CIFAR[: CIFAR.index("[checks]")].format(data=shared_data.as_posix())
+    settings = "".join(f'[checks.settings."interpretability.{k}"]\n{v}\n' for k, v in FEW.items())
+    plan = f'[checks]\nrun = ["interpretability.*"]\n{settings}'
+    (tmp_path / "audit.toml").write_text(model + plan)
+    model_audit("run", "audit.toml", "--out", "run", cwd=tmp_path, codes=(2,))
+    record, measured, _ = explained(tmp_path / "run")
+    assert {f.status for f in record.findings} == {"measured", "not_applicable"}
+    assert {f"interpretability.{name}" for name in (*FEW, "saliency", "gradcam", "activation")} <= set(
+        measured
+    )
+    refused = {f.check: f.reason for f in record.findings if f.status != "measured"}
+    for name in ("deep_lift", "deep_shap", "lrp"):
+        assert "'relu' is called in the network's own code" in refused[f"interpretability.{name}"]
+        assert "interpretability.integrated_gradients" in refused[f"interpretability.{name}"]
+    page = (tmp_path / "run" / "reports" / "technical-report.html").read_text()
+    assert page.count("data:image/png;base64,") >= 20

@@ -127,6 +127,8 @@ def _values(path: _Path, chosen: Tensor, steps: int) -> Tensor:
             # Trapezoids reach both ends of the path; captum's default leaves them out and the sum with them.
             method="riemann_trapezoid",
             attribute_to_layer_input=path.layer.before,
+            # Conductance is of differences between neighbours on the path, so two points are the least.
+            internal_batch_size=max(2 * len(rows), model.passes.batch),
         )
         model.passes.backward += model.passes.forward - before
         return (by_unit(found.detach()).float().cpu(),)

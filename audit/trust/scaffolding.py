@@ -101,16 +101,18 @@ def nearest_donors(flat: Floats, index: Ints, owner: Ints, count: int, seed: int
     Only rows that differ in the feature are asked, out of at most 2,000 drawn by the seed; the row itself
     where there is none. Distances are in standard deviations of each column.
     """
+    from scipy.spatial.distance import cdist
+
     random = np.random.default_rng(seed)
     pool = random.permutation(len(flat))[:_POOL]
     spread = flat.std(axis=0, dtype=np.float64)
     scaled = flat / np.where(spread > 0, spread, 1.0)
-    square = (scaled[index][:, None] - scaled[pool][None]) ** 2
-    total = square.sum(axis=2)
+    mine, others = scaled[index], scaled[pool]
+    total = cdist(mine, others, "sqeuclidean")
     columns = [np.flatnonzero(owner == feature) for feature in range(int(owner.max()) + 1)]
     found = np.empty((len(index), len(columns), count), dtype=np.int64)
     for feature, own in enumerate(columns):
-        here = square[:, :, own].sum(axis=2)
+        here = cdist(mine[:, own], others[:, own], "sqeuclidean")
         distance = np.where(here > _SAME, total - here, np.inf)
         nearest = np.argsort(distance, axis=1, kind="stable")[:, :count]
         nearest = np.pad(nearest, ((0, 0), (0, count - nearest.shape[1])), mode="edge")

@@ -98,3 +98,22 @@ def pictures():
     data = Dataset(inputs=inputs, labels=np.zeros(9, np.int64), modality="image", classes=("a", "b", "c"))
     source = attributions(Model(module=network, device=torch.device("cpu"), input_range=(0.0, 1.0)), data, 0)
     return source, source.explained(rows=3, output="log_odds", target="predicted")
+
+
+@pytest.mark.parametrize("modality", ["tabular", "image"])
+@pytest.mark.parametrize("method", METHODS)
+def test_no_pass_is_larger_than_the_batch(method, modality):
+    """Peak memory is that of a batch, whatever the number of rows, steps, samples or background rows."""
+    source, explained = case() if modality == "tabular" else pictures()
+    seen = []
+    source.model.passes.batch = 16
+    # Libraries run on a copy, which takes the hook along.
+    handle = source.model.module.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    try:
+        again(source, explained, method)
+    except NotApplicable:
+        assert (method, modality) in {("rise", "tabular"), ("gradcam", "tabular")}
+        return
+    finally:
+        handle.remove()
+    assert 0 < max(seen) <= 16

@@ -1,5 +1,7 @@
 """The attack of Slack et al.: found where it is planted, and not where a model is honest."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -125,3 +127,15 @@ def test_rows_far_from_the_data_are_counted():
     assert (far, count) == (0, 200)
     fresh = np.random.default_rng(1).normal(size=(400, 3)).astype(np.float32)
     assert off_manifold(flat, fresh, 0)[0] / 400 == pytest.approx(0.05, abs=0.04)
+
+
+def test_donors_of_wide_tables_are_found_in_bounded_memory():
+    """Distances [n, pool] of one feature at a time; all columns at once would take 410 MB here."""
+    flat = np.random.default_rng(0).normal(size=(2000, 400)).astype(np.float32)
+    tracemalloc.start()
+    try:
+        nearest_donors(flat, np.arange(64), np.arange(400), 2, 0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 60e6

@@ -124,10 +124,7 @@ class Overflowing(nn.Module):
 def test_a_difference_to_an_infinite_answer_is_no_number(check, name):
     data = table()
     model = Model(module=Overflowing().eval(), device=torch.device("cpu"))
-    try:
-        found = check.measure(model, data, attributions(model, data, 0))
-    except NotEvaluable:
-        return
+    found = check.measure(model, data, attributions(model, data, 0))
     (error,) = [item for item in found.measures if item.name == name]
     assert error.value is None
     assert "are finite" in error.reason
