@@ -255,8 +255,8 @@ def _foot(page: Page) -> str:
     made = f"{safe(tool.get('name', 'an unnamed tool'), 80)} {safe(tool.get('version', ''), 40)}"
     digest = next((sha for what, _, sha in page.fingerprints if what == "This record"), "")
     title = f"{safe(page.document.title)}, version {safe(page.document.version, 40)}"
-    return f"---\n\n{title}. Made by {made.strip()} from the record of run "
-        f"{safe(run.get('id', 'without an id'), 80)}, sha256 {safe(digest, 90)}."
+    made = f"Made by {made.strip()} from the record of run {safe(run.get('id', 'without an id'), 80)}"
+    return f"---\n\n{title}. {made}, sha256 {safe(digest, 90)}."
 
 
 def _metadata(page: Page) -> str:

@@ -161,7 +161,7 @@ def _fixed(data: Dataset, constant: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[
     names: dict[str, list[str]] = {kind: [] for kind in kinds}
     for feature in data.features:
         columns = list(feature.columns)
-        kind = "immutable" if feature.immutable else feature.kind
+        kind: str = "immutable" if feature.immutable else feature.kind
         if kind == "numeric" and feature.direction is not None:
             kind = "free to go one way only"
         if kind != "numeric":

@@ -139,7 +139,4 @@ def _bars(name: str, items: Sequence[Measure]) -> Iterator[Figure]:
 def _caveats(data: Dataset, predictions: Predictions) -> Iterator[str]:
     lost = data.counted(~predictions.finite)
     if lost:
-        yield (
-            f"{lost} of {data.size} rows got a score that is not a finite number; they count "
-            "as wrong."
-        )
+        yield (f"{lost} of {data.size} rows got a score that is not a finite number; they count as wrong.")
