@@ -307,7 +307,8 @@ def judge(
 def render(
     run: Run,
     document: Annotated[
-        str | None, typer.Option(help="A name from `model-audit documents`; technical-report by default.")
+        list[str] | None,
+        typer.Option(help="A name from `model-audit documents`, once for each; technical-report by default."),
     ] = None,
     pack: Pack = None,
     attestations: Annotated[
@@ -320,16 +321,20 @@ def render(
     """Write a document as HTML, Markdown or PDF, or files for other programs: no model, no data, no torch."""
     wanted = list(dict.fromkeys(formats or [_HTML]))
     others, pages = _machine_formats(wanted), _pages(wanted)
-    if output is not None and len(wanted) > 1:
-        raise ConfigError(
-            f"--output = {output} is one file, and {', '.join(wanted)} are several; leave it out."
-        )
-    if pages:
-        chosen = _chosen(document, pack)
-        own = chosen if isinstance(chosen, Path) else pack
-        stated = _stated(run, attestations, own) if attestations or _has_clauses(chosen) else ()
+    named: list[str | None] = list(dict.fromkeys(document or [])) or [None]
+    for several in (wanted, named):
+        if output is not None and len(several) > 1:
+            raise ConfigError(
+                f"--output = {output} is one file, and {', '.join(map(str, several))} are several; "
+                "leave it out."
+            )
+    chosen = [_chosen(name, pack) for name in named] if pages else []
+    clauses = [_has_clauses(item) for item in chosen]  # a name that is wrong is refused before any is written
+    for item, states in zip(chosen, clauses, strict=True):
+        own = item if isinstance(item, Path) else pack
+        stated = _stated(run, attestations, own) if attestations or states else ()
         for page in pages:
-            print(_write_page(run, chosen, output, stated, page))  # noqa: T201 - this is the command line
+            print(_write_page(run, item, output, stated, page))  # noqa: T201 - this is the command line
     for form in others:
         print(_write_format(run, form, output))  # noqa: T201 - this is the command line
     return EXIT_OK

@@ -320,6 +320,22 @@ def test_a_pack_that_names_a_check_that_there_is_not_is_refused_with_the_nearest
     assert "the nearest is 'robustness.fgsm'" in done.stderr
 
 
+def test_several_documents_are_written_and_one_wrong_name_stops_all(run_folder):
+    here, reports = run_folder.parent, run_folder / "reports"
+    two = ("--document", "iso-42001", "--document", "four-fifths-rule")
+    wrong = call("render", "run", *two, "--document", "iso-42002", cwd=here)
+    assert wrong.returncode == 3
+    assert "the nearest is 'iso-42001'" in wrong.stderr
+    assert not (reports / "iso-42001.html").exists()
+    done = call("render", "run", *two, cwd=here)
+    assert done.returncode == 0, done.stderr
+    assert [Path(line).name for line in done.stdout.split()] == ["iso-42001.html", "four-fifths-rule.html"]
+    assert (reports / "iso-42001.html").exists()
+    one_file = call("render", "run", *two, "--output", "x.html", cwd=here)
+    assert one_file.returncode == 3
+    assert "iso-42001, four-fifths-rule are several" in one_file.stderr
+
+
 def test_the_index_of_a_run_lists_what_was_rendered(run_folder):
     here = run_folder.parent
     for arguments in ([], ["--pack", PACK]):
