@@ -1,13 +1,13 @@
 """One method's tests: each number of its card, with what the rule asks of it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from audit.attack.space import space
+from audit.attack.space import Space
 from audit.dataset import sample_rows
 from audit.errors import NotApplicable, NotEvaluable
 from audit.evidence import Measure
@@ -107,16 +107,22 @@ class Shared:
     made_up: Mapping[str, MadeUp]
 
 
-def close(subject: Subject, epsilon: float | None) -> Close:
-    """A point near each row with the same answer; `epsilon` None for the smallest that attacks use."""
+def close(subject: Subject, room: Callable[[], Space], epsilon: float | None) -> Close:
+    """A point near each row with the same answer.
+
+    Args:
+        subject: the rows.
+        room: what the attacks of this audit may change; may raise what says that there is none.
+        epsilon: the radius; None for the smallest that the attacks use.
+    """
     if "gradients" not in subject.model.capabilities:
         return Close(None, reason="the model gives no gradients")
     try:
-        room = space(subject.model, subject.data)
+        given = room()
     except (NotApplicable, NotEvaluable) as error:
         return Close(None, reason=str(error).removesuffix("."))
-    within = room.epsilons[0] if epsilon is None else epsilon
-    return Close(same_answer_nearby(subject.model, subject.explained.inputs, room, within), within)
+    within = given.epsilons[0] if epsilon is None else epsilon
+    return Close(same_answer_nearby(subject.model, subject.explained.inputs, given, within), within)
 
 
 def made_up(subject: Subject) -> dict[str, MadeUp]:

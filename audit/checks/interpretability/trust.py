@@ -20,6 +20,7 @@ from audit.trust.shown import agreement_table, card_table, conclusions, curve_fi
 if TYPE_CHECKING:
     from audit.dataset import Dataset, Ints
     from audit.model import Model
+    from audit.products.adversaries import Adversaries
     from audit.products.attributions import Attributions
     from audit.trust.study import Subject
     from audit.trust.tried import Shared, Tried
@@ -45,6 +46,7 @@ def trust(
     data: Dataset,
     seed: int,
     attributions: Attributions,
+    adversaries: Adversaries,
     *,
     methods: list[str] | None = None,
     rows: AtLeastOne | None = None,
@@ -118,7 +120,7 @@ def trust(
     values = {item.name: item.values for item in found}
     before = _passes(model)
     curves = faithfulness(subject, values, rankings=rankings, steps=steps, background=background)
-    shared = Shared(curves, close(subject, epsilon), made_up(subject))
+    shared = Shared(curves, close(subject, adversaries.space, epsilon), made_up(subject))
     together += _passes(model) - before
     for item in found:
         put_to_the_test(subject, item, shared, seeds=seeds, draws=draws or DRAWS.get(data.modality, 8))

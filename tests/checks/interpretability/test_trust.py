@@ -17,7 +17,9 @@ from audit.dataset import Dataset, Feature, Sensitive
 from audit.errors import NotEvaluable
 from audit.model import Model, state_hash
 from audit.pictures import curve_of
+from audit.products.adversaries import adversaries
 from audit.products.attributions import METHODS, attributions
+from audit.products.predictions import predictions
 from audit.stats import interval_at, mean
 from audit.trust.scaffolding import perturbed
 
@@ -40,9 +42,17 @@ def model_of(network, **fields):
     return Model(module=network.eval(), device=torch.device("cpu"), **fields)
 
 
+def put(model, data, source, settings):
+    """The card, with the products as a run gives them; what they cost is not the card's."""
+    before = model.passes.forward
+    attacks = adversaries(model, data, predictions(model, data), source.seed)
+    model.passes.forward = before
+    return trust.measure(model, data, source.seed, source, attacks, **settings)
+
+
 def measured(network, data, seed=0, **settings):
     model = model_of(network)
-    return trust.measure(model, data, seed, attributions(model, data, seed), **trust.settings(settings))
+    return put(model, data, attributions(model, data, seed), trust.settings(settings))
 
 
 def planted(column=2):
@@ -166,7 +176,7 @@ def test_a_planted_feature_comes_first_with_a_supported_card(column):
     data = table()
     model = model_of(planted(column))
     source = attributions(model, data, 0)
-    found = trust.measure(model, data, 0, source, **trust.settings({}))
+    found = put(model, data, source, trust.settings({}))
     said = cards(found)
     assert {said[m] for m in ("saliency", "integrated_gradients", "lime")} == {"supported"}
     assert said["kernel_shap"] in {"supported", "weak"}
@@ -261,7 +271,7 @@ def test_german_credit_gets_a_full_card_and_no_false_alarm(german):
     network, data = german
     model = model_of(network)
     before = state_hash(model.module)
-    found = trust.measure(model, data, 0, attributions(model, data, 0), **trust.settings({}))
+    found = put(model, data, attributions(model, data, 0), trust.settings({}))
     assert state_hash(model.module) == before
     assert set(cards(found)) == {"saliency", "integrated_gradients", "kernel_shap", "lime"}
     assert "no explanation" not in cards(found).values()
@@ -285,7 +295,7 @@ def test_the_attack_of_slack_on_german_credit_is_flagged(german):
     )
     model = model_of(hidden, capabilities=frozenset({"logits"}))
     settings = trust.settings({"methods": ["lime"], "rows": 10, "draws": 2})
-    found = trust.measure(model, data, 0, attributions(model, data, 0), **settings)
+    found = put(model, data, attributions(model, data, 0), settings)
     assert any("leads with sex" in item for item in found.caveats)
     assert cards(found) == {"lime": "not supported"}
 
@@ -374,7 +384,7 @@ def test_every_number_can_be_derived_again_and_every_figure_drawn():
 def test_passes_in_the_card_are_those_that_were_spent():
     model, data = model_of(mlp()), table()
     source = attributions(model, data, 0)
-    found = trust.measure(model, data, 0, source, **trust.settings({"methods": ["saliency", "lime"]}))
+    found = put(model, data, source, trust.settings({"methods": ["saliency", "lime"]}))
     assert sum(row[3] for row in found.tables[0].rows) == model.passes.forward
     assert sum(row[4] for row in found.tables[0].rows) == model.passes.backward
     assert model.passes.forward < 250_000
@@ -387,7 +397,7 @@ def test_what_another_check_has_spent_is_not_taken_off_the_curves():
         source = attributions(model, data, 0)
         for method in first:
             source.of(method, rows=32)
-        found = trust.measure(model, data, 0, source, **trust.settings({}))
+        found = put(model, data, source, trust.settings({}))
         rows.append(found.tables[0].rows[-1][3:])
     (forward, backward), (later, same) = rows
     assert (forward - later, backward - same) == (32, 0)
@@ -417,11 +427,11 @@ def test_the_model_comes_back_when_a_method_fails_under_random_weights(monkeypat
 
 def test_without_gradients_what_needs_none_is_judged():
     model, data = model_of(mlp(), capabilities=frozenset({"logits"})), table()
-    found = trust.measure(model, data, 0, attributions(model, data, 0), **trust.settings({}))
+    found = put(model, data, attributions(model, data, 0), trust.settings({}))
     assert set(cards(found)) == {"kernel_shap", "lime"}
     assert "Fragility was not tested: the model gives no gradients." in found.caveats
     named = trust.settings({"methods": ["saliency", "lime"]})
-    found = trust.measure(model, data, 0, attributions(model, data, 0), **named)
+    found = put(model, data, attributions(model, data, 0), named)
     assert cards(found)["saliency"] == "no explanation"
 
 
@@ -441,7 +451,7 @@ def test_images_get_a_card():
     inputs = np.random.default_rng(0).random((12, 1, 8, 8)).astype(np.float32)
     data = Dataset(inputs=inputs, labels=np.zeros(12, np.int64), modality="image", classes=("a", "b", "c"))
     model = model_of(network, input_range=(0.0, 1.0))
-    found = trust.measure(model, data, 0, attributions(model, data, 0), **trust.settings({"rows": 6}))
+    found = put(model, data, attributions(model, data, 0), trust.settings({"rows": 6}))
     assert set(cards(found)) == {"saliency", "integrated_gradients", "kernel_shap", "lime"}
     assert {m.settings["fill"] for m in found.measures if m.name == "deletion_gain"} == {"mean", "blur"}
     assert any("made-up rows was not tested" in item for item in found.caveats)
@@ -463,7 +473,7 @@ def test_resnet20_on_cifar_gets_a_full_card(shared_data):
     )
     model = model_of(network, input_range=(0.0, 1.0), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     before = state_hash(model.module)
-    found = trust.measure(model, data, 0, attributions(model, data, 0), **trust.settings({"rows": 6}))
+    found = put(model, data, attributions(model, data, 0), trust.settings({"rows": 6}))
     assert state_hash(model.module) == before
     assert set(cards(found)) == {"saliency", "integrated_gradients", "kernel_shap", "lime"}
     assert "no explanation" not in cards(found).values()
@@ -478,7 +488,7 @@ def test_it_is_planned_without_loading_torch():
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.strip() == "Trust card: may the explanations of this model be believed?"
-    assert trust.asks == ("model", "data", "seed", "attributions")
+    assert trust.asks == ("model", "data", "seed", "attributions", "adversaries")
 
 
 def test_an_interval_over_rows_is_students():
@@ -504,7 +514,7 @@ def card_or_reason(network, data, method, **fields):
     before = state_hash(model.module)
     settings = trust.settings({"methods": [method], "rows": 8, "draws": 2})
     try:
-        found = trust.measure(model, data, 0, attributions(model, data, 0), **settings)
+        found = put(model, data, attributions(model, data, 0), settings)
     except NotEvaluable as error:
         return None, str(error)
     finally:
