@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from audit.attack.apgd import Apgd
     from audit.attack.cascade import Cascade
-    from audit.attack.curve import Target
+    from audit.attack.curve import Attempt, Target
     from audit.attack.distance import Distances
     from audit.attack.hopskipjump import HopSkipJump
     from audit.attack.loop import Found, Pgd
@@ -103,11 +103,9 @@ class Adversaries:
             rows: rows to look at; None for all.
             scale: what one epsilon counts.
         """
-        from audit.attack.curve import pgd_curve
+        from audit.attack.curve import pgd_attempts
 
-        radii = _radii(epsilons)
-        settings = {"epsilons": radii, "rows": rows, "scale": scale, **asdict(attack)}
-        return self._once("pgd", settings, lambda target: pgd_curve(target, radii, attack))
+        return self._walked("pgd", epsilons, attack, rows, scale, lambda t: pgd_attempts(t, attack))
 
     def noise(
         self,
@@ -152,13 +150,8 @@ class Adversaries:
             scale: what one epsilon counts.
         """
         from audit.attack.cascade import apgd_attempts
-        from audit.attack.curve import walk
 
-        radii = _radii(epsilons)
-        settings = {"epsilons": radii, "rows": rows, "scale": scale, **asdict(attack)}
-        return self._once(
-            "apgd", settings, lambda target: walk(target, radii, attack.norm, apgd_attempts(target, attack))
-        )
+        return self._walked("apgd", epsilons, attack, rows, scale, lambda t: apgd_attempts(t, attack))
 
     def square(
         self,
@@ -177,15 +170,9 @@ class Adversaries:
             scale: what one epsilon counts.
         """
         from audit.attack.cascade import square_attempt
-        from audit.attack.curve import walk
 
-        radii = _radii(epsilons)
-        settings = {"epsilons": radii, "rows": rows, "scale": scale, **asdict(attack)}
-        return self._once(
-            "square",
-            settings,
-            lambda target: walk(target, radii, attack.norm, [square_attempt(target, attack)]),
-            gradients=False,
+        return self._walked(
+            "square", epsilons, attack, rows, scale, lambda t: [square_attempt(t, attack)], gradients=False
         )
 
     def worst_case(
@@ -205,18 +192,14 @@ class Adversaries:
             scale: what one epsilon counts.
         """
         from audit.attack.cascade import cascade_attempts
-        from audit.attack.curve import walk
 
-        radii = _radii(epsilons)
-        settings = {"epsilons": radii, "rows": rows, "scale": scale, **asdict(cascade)}
         classes = self.predictions.scores.shape[1]
         able = "gradients" in self.model.capabilities
 
-        def run(target: Target) -> tuple[AtEpsilon, ...]:
-            attempts = cascade_attempts(target, cascade, classes, gradients=able)
-            return walk(target, radii, cascade.norm, attempts)
+        def attempts(target: Target) -> list[Attempt]:
+            return cascade_attempts(target, cascade, classes, gradients=able)
 
-        return self._once("worst_case", settings, run, gradients=False)
+        return self._walked("worst_case", epsilons, cascade, rows, scale, attempts, gradients=False)
 
     def distances(
         self, attack: Minimum, *, rows: int | None = DEFAULT_ROWS, scale: Scale = "auto"
@@ -231,15 +214,39 @@ class Adversaries:
         from audit.attack.distance import nearest_distances
 
         self._ask_for_gradients()
-        return nearest_distances(self._target(rows, scale), attack)
+        return nearest_distances(self.target(rows, scale), attack)
 
-    def _target(self, rows: int | None, scale: Scale) -> Target:
+    def target(self, rows: int | None = DEFAULT_ROWS, scale: Scale = "auto") -> Target:
+        """The rows that every attack with these settings looks at."""
         from audit.attack.curve import Target
 
         chosen = self.rows(rows)
         correct = self.predictions.correct[chosen]
         data = self.data
         return Target(self.model, data.inputs, data.labels, chosen, correct, self.space(scale), self.seed)
+
+    def _walked(
+        self,
+        method: str,
+        epsilons: Sequence[float],
+        attack: Any,
+        rows: int | None,
+        scale: Scale,
+        attempts: Callable[[Target], Sequence[Attempt]],
+        *,
+        gradients: bool = True,
+    ) -> AttackResult:
+        """An attack whose radii are walked upwards; what decides the result is every field of `attack`."""
+        from audit.attack.curve import walk
+
+        radii = _radii(epsilons)
+        settings = {"epsilons": radii, "rows": rows, "scale": scale, **asdict(attack)}
+        return self._once(
+            method,
+            settings,
+            lambda target: walk(target, radii, attack.norm, attempts(target)),
+            gradients=gradients,
+        )
 
     def _once(
         self,
@@ -269,7 +276,7 @@ class Adversaries:
     ) -> AttackResult:
         passes = self.model.passes
         forward, backward = passes.forward, passes.backward
-        target = self._target(settings["rows"], settings["scale"])
+        target = self.target(settings["rows"], settings["scale"])
         return AttackResult(
             method=method,
             rows=target.rows,
@@ -280,10 +287,6 @@ class Adversaries:
             forward_rows=passes.forward - forward,
             backward_rows=passes.backward - backward,
         )
-
-    def target(self, rows: int | None = DEFAULT_ROWS, scale: Scale = "auto") -> Target:
-        """The rows that every attack with these settings looks at, for what looks at an attack itself."""
-        return self._target(rows, scale)
 
     def transfer(
         self,
@@ -303,13 +306,10 @@ class Adversaries:
             rows: rows to look at; None for all.
             scale: what one epsilon counts.
         """
-        from audit.attack.curve import Attempt, walk
+        from audit.attack.curve import Attempt
         from audit.attack.transfer import substitute, transfer
 
-        radii = _radii(epsilons)
-        settings = {"epsilons": radii, "rows": rows, "scale": scale, **asdict(attack)}
-
-        def run(target: Target) -> tuple[AtEpsilon, ...]:
+        def attempts(target: Target) -> list[Attempt]:
             taught = self.data.inputs[self.rows(IMITATED_ROWS)]
             reach = target.space.reach(self.model)
             imitation = substitute(self.model, taught, reach, self.seed).model
@@ -321,9 +321,9 @@ class Adversaries:
 
                 return Attempt("transfer", once, gradients=False)
 
-            return walk(target, radii, attack.norm, [attempt(n) for n in range(attack.restarts)])
+            return [attempt(number) for number in range(attack.restarts)]
 
-        return self._once("transfer", settings, run, gradients=False)
+        return self._walked("transfer", epsilons, attack, rows, scale, attempts, gradients=False)
 
     def hopskipjump(
         self,
@@ -342,15 +342,16 @@ class Adversaries:
             scale: what one epsilon counts.
         """
         from audit.attack.cascade import boundary_attempt
-        from audit.attack.curve import walk
 
-        radii = _radii(epsilons)
-        settings = {"epsilons": radii, "rows": rows, "scale": scale, **asdict(attack)}
-
-        def run(target: Target) -> tuple[AtEpsilon, ...]:
-            return walk(target, radii, attack.norm, [boundary_attempt(target, attack)])
-
-        return self._once("hopskipjump", settings, run, gradients=False)
+        return self._walked(
+            "hopskipjump",
+            epsilons,
+            attack,
+            rows,
+            scale,
+            lambda t: [boundary_attempt(t, attack)],
+            gradients=False,
+        )
 
 
 def adversaries(model: Model, data: Dataset, predictions: Predictions, seed: int) -> Adversaries:
