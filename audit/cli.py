@@ -347,7 +347,7 @@ def _machine_formats(names: list[str] | None) -> "tuple[Format, ...]":
         return ()
     from audit.formats.installed import read_formats
 
-    return read_formats(others)
+    return read_formats(others, also=_PAGES)
 
 
 def _pages(names: list[str] | None) -> tuple[str, ...]:

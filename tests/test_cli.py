@@ -347,3 +347,9 @@ def test_the_index_of_a_run_lists_what_was_rendered(run_folder):
     call("render", "run", "--output", "elsewhere/x.html", cwd=here)
     assert not (here / "elsewhere" / "index.html").exists()
     assert (run_folder / "reports" / "index.html").read_text(encoding="utf-8") == before
+
+
+def test_a_format_that_is_unknown_is_refused_with_all_that_are_known(run_folder):
+    done = call("render", "run", "--format", "docx", cwd=run_folder.parent)
+    assert done.returncode == 3
+    assert all(name in done.stderr for name in ("'docx'", "html", "md", "pdf", "junit", "sarif"))

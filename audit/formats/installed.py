@@ -4,7 +4,7 @@ A format is a function of a record that gives bytes. The module it stands in may
 to by default in `FILE`; `report.` and the format's name otherwise.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint
@@ -32,8 +32,12 @@ class Format:
     write: Callable[[Record], bytes]
 
 
-def read_formats(names: Sequence[str]) -> tuple[Format, ...]:
+def read_formats(names: Sequence[str], also: Iterable[str] = ()) -> tuple[Format, ...]:
     """The formats of these names, each once, imported.
+
+    Args:
+        names: names of entry points.
+        also: names that the caller knows besides, for the sentence on one that is wrong.
 
     Raises:
         ConfigError: no such format, one that does not import, or one that is no function.
@@ -41,7 +45,7 @@ def read_formats(names: Sequence[str]) -> tuple[Format, ...]:
     points = installed_functions("audit.formats")
     for name in names:
         if name not in points:
-            raise ConfigError(f"'{name}' is not an installed format{nearest(name, points)}.")
+            raise ConfigError(f"'{name}' is not an installed format{nearest(name, [*also, *points])}.")
     return tuple(_read(points[name]) for name in dict.fromkeys(names))
 
 
