@@ -1,0 +1,1 @@
+"""One file a command: each a plain function that the command line registers."""

@@ -1,0 +1,31 @@
+"""`model-audit judge`: hold a record against a policy again."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from audit.commands.options import Json, Run, print_json
+from audit.commands.writing import write_file
+
+
+def judge(
+    run: Run,
+    policy: Annotated[Path | None, typer.Option(help="A TOML file with a [policy] section.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Write the judged record here.")] = None,
+    as_json: Json = False,
+) -> int:
+    """Judge a record again, under its own or another policy: no model, no data, no torch."""
+    from audit.config import read_policy
+    from audit.judge import judge as judge_again
+    from audit.record import canonical, plain, read_record
+    from audit.terminal import console, show_outcome
+
+    record = judge_again(read_record(run), read_policy(policy) if policy else None)
+    if output is not None:
+        write_file(output, canonical(record))
+    if as_json:
+        print_json(plain(record.verdict))
+    else:
+        show_outcome(record, console())
+    return record.verdict.exit_code
