@@ -19,6 +19,7 @@ from audit.commands.options import complain
 from audit.commands.render import render
 from audit.commands.run import run
 from audit.commands.schema import schema
+from audit.commands.waive import waive
 from audit.errors import EXIT_CANNOT_SAY_YES, EXIT_CONFIG, EXIT_OK, AuditError
 
 app = typer.Typer(
@@ -39,6 +40,7 @@ _EXAMPLES = (
     (checks, "model-audit checks robustness.pgd"),
     (documents, "model-audit documents"),
     (judge, "model-audit judge runs/today --policy strict.toml"),
+    (waive, "model-audit waive runs/today 4f1d2c9a80b37e65 --owner Ann --reason later --expires 2027-01-31"),
     (render, "model-audit render runs/today --document technical-report"),
     (attest, "model-audit attest runs/today --document eu-ai-act-annex-iv"),
     (schema, "model-audit schema > record.schema.json"),

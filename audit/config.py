@@ -1,8 +1,9 @@
 """audit.toml: what to load, what to run, what to ask. Read and checked before anything is loaded."""
 
 import math
-import tomllib
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -20,14 +21,15 @@ from pydantic_core import PydanticCustomError
 
 from audit.errors import ConfigError, nearest
 from audit.evidence import Scalar
+from audit.inherit import merged_with, read_inherited
+from audit.overrides import read_override, with_overrides
 from audit.policy import Leniency, Limit, Policy
 
 Output = Literal[
     "auto", "logits", "log_probabilities", "probabilities", "single_logit", "single_probability", "labels"
 ]
 
-
-_LARGEST = 2**53 - 1
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class _Section(BaseModel):
@@ -167,17 +169,24 @@ class ChecksSection(_Section):
 
 
 class LimitSection(_Section):
-    """One limit: `{ at_least = 0.8, where = { epsilon = 0.03 }, group = "each" }`."""
+    """One limit: `{ at_least = 0.8, where = { epsilon = 0.03 }, group = "each" }`, or one on a change.
+
+    A limit on a change: `{ no_worse_than = "baseline", margin = 0.01 }`.
+    """
 
     at_least: float | None = Field(default=None, allow_inf_nan=False)
     at_most: float | None = Field(default=None, allow_inf_nan=False)
     where: dict[str, Scalar] = Field(default_factory=dict)
     group: Literal["whole", "each"] | dict[str, str] = "whole"
+    no_worse_than: Literal["", "baseline"] = ""
+    margin: float = Field(default=0, ge=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _asks_something(self) -> "LimitSection":
-        if self.at_least is None and self.at_most is None:
-            raise ValueError("a limit needs at_least or at_most")
+        if self.at_least is None and self.at_most is None and not self.no_worse_than:
+            raise ValueError("a limit needs at_least, at_most or no_worse_than")
+        if self.margin and not self.no_worse_than:
+            raise ValueError('a margin goes with no_worse_than = "baseline"')
         return self
 
 
@@ -190,6 +199,7 @@ class PolicySection(_Section):
     on_not_applicable: Leniency = "fail"
     family_wise_level: float = Field(default=0.95, gt=0.5, lt=1)
     limits: dict[str, dict[str, LimitSection | list[LimitSection]]] = Field(default_factory=dict)
+    waivers: Path | None = None
 
     def policy(self) -> Policy:
         """The section as the noun that judges."""
@@ -199,12 +209,12 @@ class PolicySection(_Section):
             for measure, sections in measures.items()
             for section in (sections if isinstance(sections, list) else [sections])
         ]
-        plain = self.model_dump(exclude={"limits"})
+        plain = self.model_dump(exclude={"limits", "waivers"})
         return Policy(limits=tuple(limits), **plain)
 
 
 class Config(_Section):
-    """A whole audit.toml. `folder` is where its relative paths start."""
+    """A whole audit.toml, with what it extends, for one model. `folder` is where its relative paths start."""
 
     model: ModelSection
     data: DataSection
@@ -223,19 +233,82 @@ class Config(_Section):
         """A path of this file, made absolute."""
         return path if path.is_absolute() else (self.folder / path).resolve()
 
+    def handed_over(self) -> dict[str, Any]:
+        """Everything as JSON values that `taken_over` reads in another process."""
+        return {"config": self.model_dump(mode="json", exclude_unset=True), "folder": str(self.folder)}
+
+    @classmethod
+    def taken_over(cls, values: Mapping[str, Any]) -> "Config":
+        """The configuration that another process handed over."""
+        config = cls.model_validate(values["config"])
+        return config.model_copy(update={"folder": Path(values["folder"])})
+
 
 class _PolicyFile(_Section):
     policy: PolicySection
 
 
-def read_config(path: Path) -> Config:
-    """Read and check an audit.toml.
+def read_config(path: Path, *, overrides: Sequence[str] = (), model: str = "") -> Config:
+    """Read and check an audit.toml of one model, or one model of an audit.toml of several.
+
+    Args:
+        path: the file; what it `extends` is read first.
+        overrides: texts such as `data.rows=500`, each in the place of a value of the file.
+        model: the name of one of `[models.NAME]`; empty where the file has only `[model]`.
 
     Raises:
-        ConfigError: the file is missing, is not TOML, or holds an unknown key or a wrong value.
+        ConfigError: a file is missing, is not TOML, or holds an unknown key or a wrong value; the model is
+            not named, or is none of the file's.
     """
-    config: Config = _validated(Config, read_toml(path), path)
-    return config.model_copy(update={"folder": path.resolve().parent})
+    configs = read_configs(path, overrides=overrides)
+    if model not in configs:
+        if not model:
+            raise ConfigError(f"{path} names several models, {', '.join(configs)}; say which.")
+        known = [name for name in configs if name]
+        raise ConfigError(f"{path} has no [models.{model}]{nearest(model, known)}.")
+    return configs[model]
+
+
+def read_configs(path: Path, *, overrides: Sequence[str] = ()) -> dict[str, Config]:
+    """The configuration of every model of an audit.toml by name, each as if it stood in a file of its own.
+
+    Each `[models.NAME]` inherits the keys of `[model]`. A file without `[models.NAME]` gives one
+    configuration under the empty name.
+
+    Args:
+        path: the file; what it `extends` is read first.
+        overrides: texts such as `data.rows=500`, each in the place of a value of the file.
+
+    Raises:
+        ConfigError: a file is missing, is not TOML, or holds an unknown key or a wrong value.
+    """
+    values = with_overrides(read_inherited(path), overrides)
+    source = _Source(path, tuple(overrides))
+    if "models" not in values:
+        return {"": _configured(values, source)}
+    models, shared = values.pop("models"), values.get("model", {})
+    _check_models(models, shared, path)
+    return {
+        name: _configured({**values, "model": merged_with(shared, own)}, replace(source, name=name, own=own))
+        for name, own in models.items()
+    }
+
+
+def _check_models(models: Any, shared: Any, path: Path) -> None:
+    if not isinstance(models, Mapping) or not models or not isinstance(shared, Mapping):
+        raise ConfigError(f"{path}: 'models' holds no model; write each as [models.NAME].")
+    for name, own in models.items():
+        if not isinstance(own, Mapping):
+            raise ConfigError(f"{path}: 'models.{name}' = {own!r} is wrong; write it as [models.{name}].")
+        if not _MODEL_NAME.fullmatch(name):
+            raise ConfigError(
+                f"{path}: 'models.{name}' names no folder; a name holds letters, digits, '.', '_' and '-'."
+            )
+
+
+def _configured(values: Mapping[str, Any], source: "_Source") -> Config:
+    config: Config = _validated(Config, values, source)
+    return config.model_copy(update={"folder": source.path.resolve().parent})
 
 
 def read_policy(path: Path) -> Policy:
@@ -244,57 +317,58 @@ def read_policy(path: Path) -> Policy:
     Raises:
         ConfigError: the file is missing, is not TOML, has no `[policy]` or a wrong one.
     """
-    values = read_toml(path)
+    values = read_inherited(path)
     if "policy" not in values:
         raise ConfigError(f"{path} has no [policy] section, so it asks nothing; add one.")
-    section: _PolicyFile = _validated(_PolicyFile, {"policy": values["policy"]}, path)
+    section: _PolicyFile = _validated(_PolicyFile, {"policy": values["policy"]}, _Source(path))
     return section.policy.policy()
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file as a dictionary; one sentence where it is missing or not TOML."""
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist; `model-audit init MODEL DATA` writes one.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}.") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}.") from None
-    _refuse_unwritable(values, [], path)
-    return values
+@dataclass(frozen=True)
+class _Source:
+    """Where values come from, for the sentence that refuses one."""
+
+    path: Path
+    overrides: tuple[str, ...] = ()
+    name: str = ""
+    own: Mapping[str, Any] = field(default_factory=dict)
+
+    def place(self, keys: Sequence[str]) -> str:
+        """The keys as the user wrote them: in `[models.NAME]` where they stand there."""
+        inherited = len(keys) > 1 and keys[1] not in self.own
+        if self.name and keys[:1] == ["model"] and not inherited:
+            keys = ["models", self.name, *keys[1:]]
+        return ".".join(keys)
+
+    def where(self, keys: Sequence[str]) -> str:
+        """The file, or the `--set` that put the value there."""
+        for text in reversed(self.overrides):
+            given = read_override(text)[0]
+            alias = ("model", *given[2:]) if given[:2] == ("models", self.name) else given
+            if tuple(keys[: len(alias)]) == alias or alias[: len(keys)] == tuple(keys):
+                return f"--set {text}"
+        return str(self.path)
 
 
-def _refuse_unwritable(value: Any, keys: list[str], path: Path) -> None:
-    """A number that JSON cannot hold would be found only when everything has been measured."""
-    if isinstance(value, dict | list):
-        items = value.items() if isinstance(value, dict) else enumerate(value)
-        for key, item in items:
-            _refuse_unwritable(item, [*keys, str(key)], path)
-    elif isinstance(value, float | int) and not abs(value) <= _LARGEST:
-        place = ".".join(keys)
-        raise ConfigError(f"{path}: '{place}' = {value} is wrong; a number must be finite and below 2**53.")
-
-
-def _validated(noun: Any, values: Mapping[str, Any], path: Path) -> Any:
+def _validated(noun: Any, values: Mapping[str, Any], source: _Source) -> Any:
     try:
         return noun.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_sentence(error, noun, path)) from None
+        raise ConfigError(_sentence(error, noun, source)) from None
 
 
-def _sentence(error: ValidationError, noun: Any, path: Path) -> str:
+def _sentence(error: ValidationError, noun: Any, source: _Source) -> str:
     """The first complaint: file, key, value and what would be right."""
     first = error.errors()[0]
     keys = [str(part) for part in first["loc"]]
-    place = ".".join(keys)
+    place, where = source.place(keys), source.where(keys)
     if first["type"] == "extra_forbidden":
         known = _known_keys(noun, keys[:-1])
-        return f"{path}: '{place}' is not a known key{nearest(keys[-1], known)}."
+        return f"{where}: '{place}' is not a known key{nearest(keys[-1], known)}."
     if first["type"] == "missing":
-        return f"{path}: '{place}' is missing; it is required."
+        return f"{source.path}: '{place}' is missing; it is required."
     message = first["msg"].removeprefix("Value error, ")
-    return f"{path}: '{place}' = {first['input']!r} is wrong: {message}."
+    return f"{where}: '{place}' = {first['input']!r} is wrong: {message}."
 
 
 def _known_keys(noun: Any, keys: list[str]) -> list[str]:

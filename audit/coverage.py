@@ -14,12 +14,18 @@ from itertools import groupby
 from audit.attestation import Attestation
 from audit.document import Document
 from audit.evidence import Measure
-from audit.framework import Capability, Clause, Framework
+from audit.framework import Capability, Clause, Framework, Groups
 from audit.policy import Judgement, Verdict
 from audit.record import Finding, Record
 
 _COMPARED = ("feature", "attribute")
 _TOGETHER = " x "
+_WHOM: dict[Groups, str] = {
+    True: "by sensitive group",
+    False: "of the whole",
+    "single": "by one sensitive feature alone",
+    "crossed": "for groups of several sensitive features at once",
+}
 _LISTED = 6
 
 
@@ -214,17 +220,27 @@ def _is_asked(
     """Whether a measure speaks of whom the capability asks about."""
     if capability.groups is None:
         return True
+    crossing = _crossing(group, settings, capability.check, record)
+    if capability.groups is False:
+        return not group and not crossing
+    return {"single": crossing == 1, "crossed": crossing > 1}.get(str(capability.groups), crossing > 0)
+
+
+def _crossing(group: Mapping[str, str], settings: Mapping[str, object], check: str, record: Record) -> int:
+    """By how many sensitive features at once a measure tells people apart; 0 where it does not."""
     sensitive = set(record.data.get("sensitive") or ())
-    compared = {str(settings[key]) for key in _COMPARED if key in settings}
-    if sensitive:
-        people = bool(sensitive & group.keys()) or any(_all_in(name, sensitive) for name in compared)
-    else:
-        people = capability.check.startswith("fairness.") and bool(group)
-    return people if capability.groups else not group and not people
+    if not sensitive:
+        return len(group) if check.startswith("fairness.") else 0
+    compared = [_crossed(str(settings[key]), sensitive) for key in _COMPARED if key in settings]
+    return max(len(sensitive & group.keys()), *compared, 0)
 
 
-def _all_in(name: str, sensitive: set[str]) -> bool:
-    return name in sensitive or set(name.split(_TOGETHER)) <= sensitive
+def _crossed(name: str, sensitive: set[str]) -> int:
+    """How many sensitive features a grouping such as `sex x race` crosses; 0 where another takes part."""
+    if name in sensitive:
+        return 1
+    parts = name.split(_TOGETHER)
+    return len(parts) if set(parts) <= sensitive else 0
 
 
 def _missing(
@@ -238,9 +254,7 @@ def _missing(
     if asked:
         return f"not defined: {asked[0].reason or 'the value is undefined'}"
     if named:
-        return (
-            "measured, but not by sensitive group" if capability.groups else "measured, but not of the whole"
-        )
+        return f"measured, but not {_WHOM[capability.groups]}"
     if any(finding.status == "measured" for finding in findings):
         return "the check ran and did not measure it"
     if findings:

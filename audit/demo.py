@@ -125,7 +125,7 @@ def _renew(place: Path) -> None:
 
 
 def _write_pages(folder: Path, records: dict[str, Record]) -> None:
-    from audit.render import render, render_index
+    from audit.render import render, render_contents, render_index, rendered_beside
 
     entries = []
     titles = {"credit": "Credit decisions (with a planted bias)", "digits": "Handwritten digits"}
@@ -133,6 +133,8 @@ def _write_pages(folder: Path, records: dict[str, Record]) -> None:
         page = folder / name / "run" / "reports" / "technical-report.html"
         page.parent.mkdir(exist_ok=True)
         page.write_text(render(record, artifacts=folder / name / "run"), encoding="utf-8")
+        contents = render_contents(record, rendered_beside(page.parent))
+        page.with_name("index.html").write_text(contents, encoding="utf-8")
         href = page.relative_to(folder).as_posix()
         entries.append((titles[name], href, record.verdict, record.system["purpose"]))
     (folder / "index.html").write_text(render_index(entries), encoding="utf-8")

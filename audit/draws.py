@@ -46,13 +46,22 @@ class Draws:
 
     def uniform(self, shape: tuple[int, ...], part: str = "") -> Tensor:
         """[n, *shape] float32 uniform in [0, 1), in steps of 2^-24."""
-        fractions = _shifted(self._words(math.prod(shape), part), _BITS - FRACTION_BITS)
-        return (fractions.float() * 2.0**-FRACTION_BITS).view(len(self.rows), *shape)
+        fractions = _fractions(_shifted(self._words(math.prod(shape), part), _BITS - FRACTION_BITS))
+        return fractions.view(len(self.rows), *shape)
 
     def normal(self, shape: tuple[int, ...], part: str = "") -> Tensor:
-        """[n, *shape] float32 standard normal, by Box and Muller (1958)."""
-        radius = (1 - self.uniform(shape, f"{part} radius")).log().mul(-2).sqrt()
-        return radius * (2 * math.pi * self.uniform(shape, f"{part} angle")).cos()
+        """[n, *shape] float32 standard normal, by Box and Muller (1958): two numbers from each 64 bits.
+
+        The highest 24 bits give the radius, the next 24 the angle.
+        """
+        count = math.prod(shape)
+        words = self._words(-(-count // 2), part)
+        radius = _fractions(_shifted(words, _BITS - FRACTION_BITS))
+        angle = _fractions(_shifted(words, _BITS - 2 * FRACTION_BITS).bitwise_and_(2**FRACTION_BITS - 1))
+        radius.neg_().add_(1).log_().mul_(-2).sqrt_()
+        angle.mul_(2 * math.pi)
+        both = torch.cat([angle.cos().mul_(radius), angle.sin_().mul_(radius)], dim=1)
+        return both[:, :count].reshape(len(self.rows), *shape)
 
     def _words(self, count: int, part: str) -> Tensor:
         """[n, count] int64 of 64 random bits."""
@@ -64,15 +73,21 @@ class Draws:
         return _mixed(state[:, None] + counter * _signed(_GOLDEN))
 
 
+def _fractions(words: Tensor) -> Tensor:
+    """Whole numbers below 2^24 as float32 in [0, 1)."""
+    return words.float().mul_(2.0**-FRACTION_BITS)
+
+
 def _mixed(words: Tensor) -> Tensor:
-    words = (words ^ _shifted(words, 30)) * _signed(_FIRST)
-    words = (words ^ _shifted(words, 27)) * _signed(_SECOND)
-    return words ^ _shifted(words, 31)
+    """The words themselves, mixed in place."""
+    words.bitwise_xor_(_shifted(words, 30)).mul_(_signed(_FIRST))
+    words.bitwise_xor_(_shifted(words, 27)).mul_(_signed(_SECOND))
+    return words.bitwise_xor_(_shifted(words, 31))
 
 
 def _shifted(words: Tensor, by: int) -> Tensor:
     """A logical shift to the right; torch shifts the sign along."""
-    return (words >> by) & ((1 << (_BITS - by)) - 1)
+    return (words >> by).bitwise_and_((1 << (_BITS - by)) - 1)
 
 
 def _signed(word: int) -> int:

@@ -116,6 +116,8 @@ class Evidence:
         caveats: sentences a reader must know before relying on the numbers.
         arrays: numpy arrays that figures refer to; the run stores them as one artifact.
         doubts: numbers of other checks that this evidence makes unreliable.
+        outcomes: what the model did with each row (`audit.outcomes.Outcomes`), kept beside the record so that
+            another model can be compared on the same rows; None keeps nothing.
     """
 
     measures: Sequence[Measure]
@@ -124,3 +126,4 @@ class Evidence:
     caveats: Sequence[str] = ()
     arrays: Mapping[str, Any] = field(default_factory=dict)
     doubts: Sequence[Doubt] = ()
+    outcomes: Any = None

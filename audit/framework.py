@@ -15,9 +15,11 @@ from audit.toml import day, flag, known_keys, one_of, optional_text, tables, tex
 
 Force = Literal["in force", "deferred", "superseded", "voluntary"]
 Evidenced = Literal["measured", "attested", "both", "never"]
+Groups = bool | Literal["single", "crossed"] | None
 FORCES = ("in force", "deferred", "superseded", "voluntary")
 _EVIDENCED = ("measured", "attested", "both", "never")
 APPLIES = ("classification", "regression", "tabular", "image", "series")
+_GROUPS = ("single", "crossed")
 _FRAMEWORK = (
     "jurisdiction", "status", "superseded_by", "applies_from", "verified_on", "review_by", "sources", "note",
 )  # fmt: skip
@@ -33,13 +35,14 @@ class Capability:
     Attributes:
         check: full name of the check.
         measures: names of its measures.
-        groups: True for measures of a sensitive group only (or that compare such groups), False for
+        groups: True for measures of a sensitive group only (or that compare such groups), `single` for
+            those by one sensitive feature, `crossed` for those of intersections, by two or more; False for
             measures of the whole only, None for either.
     """
 
     check: str
     measures: tuple[str, ...]
-    groups: bool | None = None
+    groups: Groups = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +196,17 @@ def _capability(entry: Mapping[str, Any], where: str) -> Capability:
     check = text(entry, "check", where)
     if not measures:
         raise ConfigError(f"{where}: 'measures' is empty; name the measures of '{check}' that evidence it.")
-    return Capability(check=check, measures=measures, groups=flag(entry, "groups", where))
+    return Capability(check=check, measures=measures, groups=_groups(entry, where))
+
+
+def _groups(entry: Mapping[str, Any], where: str) -> Groups:
+    value = entry.get("groups")
+    if value is None or isinstance(value, bool) or value in _GROUPS:
+        return cast("Groups", value)
+    raise ConfigError(
+        f"{where}: 'groups' = {value!r} is wrong; it is true, false, 'single' (by one sensitive feature) or "
+        "'crossed' (by several at once)."
+    )
 
 
 def refuse_unknown(clauses: tuple[Clause, ...], where: str) -> None:

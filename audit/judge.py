@@ -8,6 +8,7 @@ from audit.errors import EXIT_CANNOT_SAY_YES, EXIT_LIMIT_BROKEN, EXIT_OK
 from audit.evidence import Doubt, Measure
 from audit.policy import Judgement, Leniency, Policy, Verdict, judge_measures
 from audit.record import Finding, Outcome, Planned, Record
+from audit.waiver import Waivers, fingerprint, remarks, waive
 
 _GRAVITY = (
     Verdict.FAIL,
@@ -20,13 +21,24 @@ _GRAVITY = (
 )
 
 
-def judge(record: Record, policy: Policy | None = None) -> Record:
-    """The same record under `policy` (its own when None): new verdicts, the same numbers."""
+def judge(record: Record, policy: Policy | None = None, waivers: Waivers | None = None) -> Record:
+    """The same record under `policy` and `waivers` (its own when None): new verdicts, the same numbers."""
     policy = policy or record.policy
+    waivers = record.waivers if waivers is None else waivers
     doubts = [doubt for finding in record.findings for doubt in finding.doubts]
     findings = tuple(judge_finding(finding, policy, doubts) for finding in record.findings)
-    outcome = conclude(findings, policy, record.plan)
-    return replace(record, policy=policy, findings=findings, verdict=outcome)
+    findings = tuple(
+        replace(item, verdicts=waive(item.check, item.verdicts, waivers, record.model)) for item in findings
+    )
+    failed = [
+        fingerprint(item.check, judged)
+        for item in findings
+        for judged in item.verdicts
+        if judged.verdict is Verdict.FAIL
+    ]
+    told = remarks(waivers, record.model, failed)
+    outcome = conclude(findings, policy, record.plan, told)
+    return replace(record, policy=policy, waivers=waivers, findings=findings, verdict=outcome)
 
 
 def judge_finding(finding: Finding, policy: Policy, doubts: Sequence[Doubt] = ()) -> Finding:
@@ -57,11 +69,19 @@ def _doubted(item: Measure, check: str, doubts: Sequence[Doubt]) -> Measure:
     return replace(item, unreliable="; ".join(filter(None, [item.unreliable, *against])))
 
 
-def conclude(findings: Sequence[Finding], policy: Policy, plan: Sequence[Planned]) -> Outcome:
+def conclude(
+    findings: Sequence[Finding], policy: Policy, plan: Sequence[Planned], told: Sequence[str] = ()
+) -> Outcome:
     """The answer of the whole audit: what was found, what was not, and the exit code that follows.
 
     Fails closed: a planned check without a finding, a limit on a check that was not planned, and an audit
     in which nothing was judged all forbid a yes.
+
+    Args:
+        findings: with their judgements.
+        policy: how strict the answer is.
+        plan: what was to be measured.
+        told: sentences that change nothing and must be said.
     """
     limited = {limit.check for limit in policy.limits}
     named = {item.check for item in plan if item.asked == "name"} | limited
@@ -79,26 +99,28 @@ def conclude(findings: Sequence[Finding], policy: Policy, plan: Sequence[Planned
     return Outcome(
         verdict=shown[0] if shown else Verdict.NOT_JUDGED,
         exit_code=code,
-        reasons=tuple(reasons),
+        reasons=(*reasons, *(f"Warning: {sentence}" for sentence in told)),
         counts={verdict.value: counts[verdict] for verdict in Verdict},
         planned=len({item.check for item in plan}),
         measured=sum(finding.status == "measured" for finding in findings),
+        waived=sum(entry.waived for entry in entries),
     )
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """One answer that counts: its verdict, its sentence, and whether no policy may relax it."""
+    """One answer that counts: verdict, sentence, whether no policy may relax it, whether it is waived."""
 
     verdict: Verdict
     reason: str
     always: bool = False
+    waived: bool = False
 
 
 def _entries(finding: Finding, *, required: bool) -> list[_Entry]:
     if finding.status == "measured":
         judged = [
-            _Entry(j.verdict, f"{finding.check}: {_sentence(j)}", always=not j.matched)
+            _Entry(j.verdict, f"{finding.check}: {_sentence(j)}", always=not j.matched, waived=bool(j.waived))
             for j in finding.verdicts
         ]
         return judged or [_Entry(Verdict.NOT_JUDGED, "")]
@@ -110,11 +132,14 @@ def _entries(finding: Finding, *, required: bool) -> list[_Entry]:
 def _sentence(judgement: Judgement) -> str:
     whom = ", ".join(f"{k} = {v}" for k, v in judgement.group.items())
     needed = f"; about {judgement.needed_n} rows would settle it" if judgement.needed_n else ""
-    return f"{judgement.limit}{f' ({whom})' if whom else ''}: {judgement.reason}{needed}."
+    waived = f"; {judgement.waived}" if judgement.waived else ""
+    return f"{judgement.limit}{f' ({whom})' if whom else ''}: {judgement.reason}{needed}{waived}."
 
 
 def _leniency(entry: _Entry, policy: Policy) -> Leniency:
     """What an answer does: `fail` forbids a yes, `warn` is told, `pass` is not."""
+    if entry.waived:
+        return "warn"
     if entry.always or entry.verdict is Verdict.FAIL:
         return "fail"
     asked: dict[Verdict, Leniency] = {
@@ -129,9 +154,9 @@ def _leniency(entry: _Entry, policy: Policy) -> Leniency:
 def _exit(counts: Counter[Verdict], entries: Sequence[_Entry], policy: Policy) -> tuple[int, list[str]]:
     blocking = [entry.reason for entry in entries if _leniency(entry, policy) == "fail"]
     warnings = [f"Warning: {entry.reason}" for entry in entries if _leniency(entry, policy) == "warn"]
-    if counts[Verdict.FAIL]:
+    if any(entry.verdict is Verdict.FAIL and not entry.waived for entry in entries):
         return EXIT_LIMIT_BROKEN, [*blocking, *warnings]
-    if not counts[Verdict.PASS] + counts[Verdict.INCONCLUSIVE]:
+    if not counts[Verdict.PASS] + counts[Verdict.INCONCLUSIVE] + counts[Verdict.FAIL]:
         silent = "No limit was judged, so the audit cannot say yes."
         return EXIT_CANNOT_SAY_YES, [*blocking, *warnings, silent]
     return (EXIT_CANNOT_SAY_YES if blocking else EXIT_OK), [*blocking, *warnings]

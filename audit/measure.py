@@ -22,6 +22,7 @@ from audit.dataset import Dataset, written_out
 from audit.errors import ConfigError, NotApplicable, NotEvaluable, nearest
 from audit.evidence import Evidence
 from audit.model import Model, state_hash
+from audit.outcomes import store as store_outcomes
 from audit.read import fingerprint
 from audit.record import Artifact, Cost, Finding, canonical, finding_from
 from audit.registry import Broken
@@ -252,15 +253,18 @@ def _with_evidence(empty: Finding, evidence: Any, folder: Path | None) -> Findin
 
 
 def _store(name: str, evidence: Evidence, folder: Path | None) -> tuple[Artifact, ...]:
-    """Write the arrays as one npz below the run folder and name it with its hash."""
-    if not evidence.arrays or folder is None:
+    """Write the arrays as one npz below the run folder, and what became of each row as another."""
+    if folder is None:
         return ()
+    by_row = () if evidence.outcomes is None else (store_outcomes(evidence.outcomes, folder),)
+    if not evidence.arrays:
+        return by_row
     relative = f"artifacts/{name}.npz"
     path = folder / relative
     path.parent.mkdir(exist_ok=True)
     arrays: dict[str, Any] = {key: np.asarray(value) for key, value in evidence.arrays.items()}
     np.savez_compressed(path, **arrays)
-    return (Artifact(path=relative, sha256=hashlib.sha256(path.read_bytes()).hexdigest()),)
+    return (Artifact(path=relative, sha256=hashlib.sha256(path.read_bytes()).hexdigest()), *by_row)
 
 
 def _time_rows(model: Model, data: Dataset) -> tuple[float, float]:

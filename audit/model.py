@@ -209,6 +209,11 @@ class Model:
         return self.in_batches(work, len(rows))[0]
 
 
+def evenly(count: int, most: int) -> int:
+    """Size of a part when `count` items are cut into as few parts of at most `most` as there must be."""
+    return -(-count // -(-count // most))
+
+
 def first_tensor(outputs: Any) -> Tensor:
     """The tensor a network returned: itself, the `logits` of a mapping, or the first of a collection.
 

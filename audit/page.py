@@ -4,7 +4,7 @@ import hashlib
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
@@ -16,9 +16,11 @@ from audit.attestation import Attestation
 from audit.coverage import Coverage, Covered, Source, Status, coverage, record_date, warnings
 from audit.document import Document, Pillar, read_document
 from audit.errors import LoadError
-from audit.evidence import Figure, Measure
+from audit.evidence import Figure, Measure, Table
 from audit.judge import judge
+from audit.numbers import Proof, Ways, groups_of, key_of, proofs_of, ways_of_row
 from audit.policy import Judgement, Verdict
+from audit.reading import Reading, how_to_read
 from audit.record import Finding, Record, canonical
 from audit.wording import (
     NONE,
@@ -46,12 +48,15 @@ GRAVEST_FIRST = (
     Verdict.PASS,
 )
 _OVERVIEW_ROWS = 24
-_PANEL_ROWS, _PANEL_ROWS_SHORT = 200, 4
-_PANELS, _PANELS_SHORT = 40, 2
+_PANEL_ROWS = 200
+_PANELS = 40
 _PLAIN_ROWS = 8
 _TABLE_ROWS = 200
-_FULL_BYTES = 1_500_000
-_ROW_BYTES, _CELL_BYTES, _POINT_BYTES, _FINDING_BYTES = 700, 45, 160, 3000
+_PROOF_ROWS, _PROOF_ROWS_SHORT = 400, 3
+_OPEN_TABLES, _OPEN_TABLE_ROWS = 3, 12
+_MOST_GROUPS = 60
+_FULL_BYTES, _LEAST_FULL_BYTES, _SHORT_BYTES = 2_500_000, 500_000, 2500
+_ROW_BYTES, _CELL_BYTES, _POINT_BYTES, _FINDING_BYTES, _PROOF_BYTES = 800, 45, 160, 5000, 520
 _SWARM_ROWS = 4
 _PICTURE_BYTES = 1_200_000
 _MOST_PICTURE_BYTES = 600_000
@@ -77,6 +82,8 @@ class Row:
     anchor: str = ""
     unreliable: str = ""
     without: str = ""
+    waived: str = ""
+    to: str = ""
 
     @property
     def spoken(self) -> str:
@@ -130,28 +137,78 @@ class Shown:
         """The judged measures as pictures; those of the whole, where nothing was judged."""
         return _panels(self)
 
-    @cached_property
-    def unjudged(self) -> list[Measure]:
-        """Measures that no limit speaks of."""
-        judged = {_key(item.measure, item) for item in self.finding.verdicts}
-        return [item for item in self.finding.measures if _key(item.name, item) not in judged]
-
-    @property
-    def all_drawn(self) -> bool:
-        """Nothing was judged and every measure stands in a picture: a table would only repeat them."""
-        drawn = sum(len(panel.rows) for panel in self.panels)
-        return not self.finding.verdicts and drawn == len(self.finding.measures)
-
     @property
     def left_out(self) -> int:
         """Comparisons with a limit for which there was no room."""
         drawn = sum(len(panel.rows) for panel in self.panels)
         return len(self.finding.verdicts) - len(self.unmatched) - drawn if self.finding.verdicts else 0
 
+    @cached_property
+    def proofs(self) -> list[Proof]:
+        """Its numbers with what stands behind each: those held against a limit first, by their verdict."""
+        judged = sorted(self.finding.verdicts, key=lambda item: GRAVEST_FIRST.index(item.verdict))
+        first = [key_of(item.measure, item) for item in judged]
+        most = _PROOF_ROWS if self.full else _PROOF_ROWS_SHORT
+        return proofs_of(self.finding, self.anchor, most, first)
+
+    @cached_property
+    def ways(self) -> Ways:
+        """From a number to the row of its evidence."""
+        return Ways(self.proofs)
+
+    def ways_of(self, columns: Sequence[str], row: Sequence[Any]) -> list[str]:
+        """For each cell of a table the row of its evidence, or nothing."""
+        return ways_of_row(self.ways, columns, row)
+
+    @cached_property
+    def verdict_of(self) -> dict[tuple[Any, ...], Verdict]:
+        """The gravest verdict on each measure that was judged."""
+        found: dict[tuple[Any, ...], Verdict] = {}
+        for item in sorted(self.finding.verdicts, key=lambda item: GRAVEST_FIRST.index(item.verdict)):
+            found.setdefault(key_of(item.measure, item), item.verdict)
+        return found
+
+    def verdict_on(self, item: Measure) -> Verdict | None:
+        """The gravest verdict on a measure; None where no limit speaks of it."""
+        return self.verdict_of.get(key_of(item.name, item))
+
+    @cached_property
+    def readings(self) -> list[Reading]:
+        """How to read each measure that it holds, once for each name."""
+        first: dict[str, Measure] = {}
+        for item in self.finding.measures:
+            known = first.get(item.name)
+            if known is None or (known.low is None and item.low is not None):
+                first[item.name] = item
+        return [how_to_read(item) for item in first.values()]
+
+    @cached_property
+    def groups(self) -> list[str]:
+        """The groups that its numbers speak of."""
+        return groups_of(self.finding.measures, _MOST_GROUPS)
+
+    @cached_property
+    def open_tables(self) -> list[Table]:
+        """Its tables that stand open: small ones that this document asks for. The others are unfolded."""
+        if self.finding.check not in self.page.asked_checks:
+            return []
+        small = [table for table in self.finding.tables if 0 < len(table.rows) <= _OPEN_TABLE_ROWS]
+        return small[:_OPEN_TABLES]
+
+    @property
+    def folded_tables(self) -> list[Table]:
+        """Its other tables."""
+        return [table for table in self.finding.tables if all(table is not item for item in self.open_tables)]
+
     @property
     def summary(self) -> str:
         """The first paragraph of its text."""
         return self.finding.text.strip().partition("\n\n")[0]
+
+    @property
+    def rest(self) -> str:
+        """Its text without the first paragraph."""
+        return self.finding.text.strip().partition("\n\n")[2]
 
     @cached_property
     def unmatched(self) -> list[Judgement]:
@@ -161,20 +218,12 @@ class Shown:
     @cached_property
     def measure_of(self) -> dict[tuple[Any, ...], Measure]:
         """The measures by what a judgement knows of them."""
-        return {_key(item.name, item): item for item in self.finding.measures}
+        return {key_of(item.name, item): item for item in self.finding.measures}
 
     @cached_property
     def drawings(self) -> list[Drawing]:
         """Its figures, drawn."""
         return [self.page.draw(self.finding, figure) for figure in self.finding.figures]
-
-
-def _key(name: str, item: Measure | Judgement) -> tuple[Any, ...]:
-    return (
-        name,
-        tuple(sorted(item.group.items())),
-        tuple(sorted((k, str(v)) for k, v in item.settings.items())),
-    )
 
 
 def _panels(shown: Shown) -> list[Panel]:
@@ -186,18 +235,17 @@ def _panels(shown: Shown) -> list[Panel]:
     if not groups and shown.finding.status == "measured":
         whole = [item for item in shown.finding.measures if not item.group and item.value is not None]
         for measure in whole[:_PLAIN_ROWS]:
-            row, span = _plain_row(measure)
+            row, span = _plain_row(measure, shown)
             key = ("" if _is_share(span) else measure.name, None, None)
             groups.setdefault(key, []).append((row, span))
-    most = _PANELS if shown.full else _PANELS_SHORT
     panels = [_panel(key, rows, shown) for key, rows in groups.items()]
-    if len(panels) > most:
+    if len(panels) > _PANELS:
         panels.sort(key=lambda panel: min(GRAVEST_FIRST.index(row.verdict) for row in panel.rows))
-    return panels[:most]
+    return panels[:_PANELS]
 
 
 def _judged_row(item: Judgement, shown: Shown) -> tuple[Row, pictures.Span]:
-    measure = shown.measure_of.get(_key(item.measure, item))
+    measure = shown.measure_of.get(key_of(item.measure, item))
     decimals = _decimals(item)
     row = Row(
         label=condition({**item.group, **item.settings}) or "All rows",
@@ -213,6 +261,8 @@ def _judged_row(item: Judgement, shown: Shown) -> tuple[Row, pictures.Span]:
         anchor=shown.anchor,
         unreliable=(measure.too_few or measure.unreliable) if measure else "",
         without=measure.left_out if measure else "",
+        waived=item.waived,
+        to=shown.ways.by_key.get(key_of(item.measure, item), ""),
     )
     return row, _span(item)
 
@@ -228,7 +278,7 @@ def _is_share(span: pictures.Span) -> bool:
     return all(end is None or 0 <= end <= 1 for end in (span.value, span.low, span.high))
 
 
-def _plain_row(item: Measure) -> tuple[Row, pictures.Span]:
+def _plain_row(item: Measure, shown: Shown) -> tuple[Row, pictures.Span]:
     row = Row(
         label=", ".join(part for part in (words(item.name), condition(item.settings)) if part),
         verdict=Verdict.NOT_JUDGED,
@@ -240,6 +290,7 @@ def _plain_row(item: Measure) -> tuple[Row, pictures.Span]:
         strip=pictures.Strip(dot=None),
         unreliable=item.too_few or item.unreliable,
         without=item.left_out,
+        to=shown.ways.by_key.get(key_of(item.name, item), ""),
     )
     return row, pictures.Span(value=item.value, low=item.low, high=item.high)
 
@@ -258,12 +309,11 @@ def _decimals(item: Judgement) -> int:
 
 def _panel(key: tuple[Any, ...], rows: list[tuple[Row, pictures.Span]], shown: Shown) -> Panel:
     measure, at_least, at_most = key
-    most = _PANEL_ROWS if shown.full else _PANEL_ROWS_SHORT
-    if len(rows) > most:
+    if len(rows) > _PANEL_ROWS:
         rows = sorted(rows, key=lambda entry: GRAVEST_FIRST.index(entry[0].verdict))
     spans = [span for _, span in rows]
     scale = pictures.scale_over(spans, whole=not rows[0][0].asked)
-    drawn = tuple(replace(row, strip=pictures.strip_on(scale, span)) for row, span in rows[:most])
+    drawn = tuple(replace(row, strip=pictures.strip_on(scale, span)) for row, span in rows[:_PANEL_ROWS])
     bounds = (("at least", at_least), ("at most", at_most))
     counts = Counter(row.verdict for row, _ in rows)
     return Panel(
@@ -333,10 +383,15 @@ class Support:
 
     title: str
     anchor: str
-    said: str
+    pieces: tuple[tuple[str, str], ...]
     counts: tuple[tuple[Verdict, int], ...] = ()
     doubts: tuple[str, ...] = ()
     missing: str = ""
+
+    @property
+    def said(self) -> str:
+        """What it says, without the ways to the evidence."""
+        return "".join(text for text, _ in self.pieces)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -357,38 +412,51 @@ def _support(source: Source, page: "Page") -> Support:
     finding = page.findings[source.findings[0]] if source.findings else None
     counts = source.counts
     names = ", ".join(words(name).lower() for name in source.capability.measures)
+    ways = [page.findings[place].ways for place in source.findings]
+    pieces = tuple(_measures_in_words(source.measures, ways)) if source.measures else ((names, ""),)
     return Support(
         title=(finding.finding.title if finding else "") or source.capability.check,
         anchor=finding.anchor if finding else "",
-        said=_measures_in_words(source.measures) if source.measures else names,
+        pieces=pieces,
         counts=tuple((verdict, counts[verdict]) for verdict in GRAVEST_FIRST if verdict in counts),
         doubts=source.doubts,
         missing=source.missing,
     )
 
 
-def _measures_in_words(measures: Sequence[Measure]) -> str:
-    """`Accuracy 0.836 (0.815 to 0.855); selection rate, 5 numbers from 0.21 to 0.44`."""
+def _measures_in_words(measures: Sequence[Measure], ways: Sequence[Ways]) -> Iterator[tuple[str, str]]:
+    """`Accuracy 0.836 (0.815 to 0.855); selection rate, 5 numbers from 0.21 to 0.44`, with the rows."""
     by_name: dict[str, list[Measure]] = {}
     for item in measures:
         by_name.setdefault(item.name, []).append(item)
-    said = [_one_in_words(name, items) for name, items in by_name.items()]
-    rest = len(said) - _SAID_MEASURES
-    return "; ".join(said[:_SAID_MEASURES] + ([f"and {count(rest, 'other measure')}"] if rest > 0 else []))
+    for place, (name, items) in enumerate(by_name.items()):
+        if place == _SAID_MEASURES:
+            yield f"; and {count(len(by_name) - place, 'other measure')}", ""
+            return
+        if place:
+            yield "; ", ""
+        yield from _one_in_words(name, items, ways)
 
 
-def _one_in_words(name: str, items: Sequence[Measure]) -> str:
+def _one_in_words(name: str, items: Sequence[Measure], ways: Sequence[Ways]) -> Iterator[tuple[str, str]]:
     if len(items) == 1:
         only = items[0]
         where = condition({**only.group, **only.settings})
         between = interval(only.low, only.high)
-        return (
-            f"{words(name).lower()} {number(only.value)}"
-            + (f" ({between})" if between != NONE else "")
-            + (f" at {where}" if where else "")
-        )
-    values = [item.value for item in items if item.value is not None]
-    return f"{words(name).lower()}, {len(items)} numbers from {number(min(values))} to {number(max(values))}"
+        yield f"{words(name).lower()} ", ""
+        yield number(only.value), _way(only, ways)
+        yield (f" ({between})" if between != NONE else "") + (f" at {where}" if where else ""), ""
+        return
+    valued = sorted((item for item in items if item.value is not None), key=lambda item: item.value or 0.0)
+    yield f"{words(name).lower()}, {len(items)} numbers from ", ""
+    yield number(valued[0].value), _way(valued[0], ways)
+    yield " to ", ""
+    yield number(valued[-1].value), _way(valued[-1], ways)
+
+
+def _way(item: Measure, ways: Sequence[Ways]) -> str:
+    key = key_of(item.name, item)
+    return next((way.by_key[key] for way in ways if key in way.by_key), "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -453,6 +521,27 @@ class Page:
         return [(status, n) for status, n in totals.items() if n or status is Status.NOT_EVIDENCED]
 
     @cached_property
+    def asked_checks(self) -> frozenset[str]:
+        """The checks that clauses of this document name."""
+        return frozenset(item.check for clause in self.document.clauses for item in clause.evidence)
+
+    @cached_property
+    def reasons(self) -> list[tuple[str, str]]:
+        """Why the answer is not yes, each sentence with the row of the number that it speaks of."""
+        return [(reason, self._reason_way(reason)) for reason in self.record.verdict.reasons]
+
+    def _reason_way(self, reason: str) -> str:
+        plain = reason.removeprefix("Warning: ")
+        for shown in self.findings:
+            said = plain.removeprefix(f"{shown.finding.check}: ")
+            if said == plain:
+                continue
+            spoken_of = [item for item in shown.finding.verdicts if _is_spoken_of(item, said)]
+            best = max(spoken_of, key=lambda item: len(item.group), default=None)
+            return (shown.ways.by_key.get(key_of(best.measure, best)) if best else "") or shown.anchor
+        return ""
+
+    @cached_property
     def has_findings(self) -> bool:
         """Whether the findings stand in this document, so that they can be linked to."""
         return any(section.template == "findings" for section in self.document.sections)
@@ -498,9 +587,10 @@ class Page:
         findings = self.record.findings
         order = sorted(range(len(findings)), key=lambda i: GRAVEST_FIRST.index(findings[i].verdict))
         full, used = set(), 0
+        most = max(_LEAST_FULL_BYTES, _FULL_BYTES - _SHORT_BYTES * len(findings))
         for index in order:
             used += _weight(findings[index])
-            if used <= _FULL_BYTES:
+            if used <= most:
                 full.add(index)
         return full
 
@@ -744,7 +834,6 @@ def _plural(amount: int, noun: str) -> str:
 def _weight(finding: Finding) -> int:
     """About how many bytes a finding takes on the page when it is shown in full, pictures aside."""
     cells = sum(min(len(table.rows), _TABLE_ROWS) * len(table.columns) for table in finding.tables)
-    cells += 6 * min(len(finding.measures), _TABLE_ROWS)
     points = sum(len(series.get("x", ())) for figure in finding.figures for series in _series(figure))
     bars = sum(
         len(figure.data.get("labels", ())) * (_SWARM_ROWS if figure.kind == "swarm" else 1)
@@ -753,9 +842,15 @@ def _weight(finding: Finding) -> int:
     panels = Counter((item.measure, item.at_least, item.at_most) for item in finding.verdicts)
     rows = sum(min(size, _PANEL_ROWS) for size in panels.values()) + min(bars, _PANEL_ROWS)
     texts = len(finding.text) + sum(len(text) for text in finding.caveats)
-    return _FINDING_BYTES + _CELL_BYTES * cells + _POINT_BYTES * points + _ROW_BYTES * rows + texts
+    proofs = _PROOF_BYTES * min(len(finding.measures), _PROOF_ROWS)
+    return _FINDING_BYTES + proofs + _CELL_BYTES * cells + _POINT_BYTES * points + _ROW_BYTES * rows + texts
 
 
 def _series(figure: Figure) -> list[Mapping[str, Any]]:
     found = figure.data.get("series", ())
     return [entry for entry in found if isinstance(entry, Mapping)] if isinstance(found, Sequence) else []
+
+
+def _is_spoken_of(item: Judgement, said: str) -> bool:
+    whom = ", ".join(f"{name} = {value}" for name, value in item.group.items())
+    return said.startswith(f"{item.limit}{f' ({whom})' if whom else ''}: {item.reason}")

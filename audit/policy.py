@@ -115,6 +115,7 @@ class Judgement:
         settings: the settings of the measure.
         value: the point estimate of the measure.
         matched: whether the limit found a measure at all; one that did not forbids a yes under any policy.
+        waived: who answers for a FAIL, until when and why; empty where nobody does. It stays a FAIL.
     """
 
     limit: str
@@ -133,6 +134,7 @@ class Judgement:
     settings: Mapping[str, Scalar] = field(default_factory=dict)
     value: float | None = None
     matched: bool = True
+    waived: str = ""
 
 
 def judge_measures(

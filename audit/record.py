@@ -10,6 +10,7 @@ from typing import Any, Literal
 from audit.errors import ConfigError
 from audit.evidence import Doubt, Figure, Measure, Table
 from audit.policy import Judgement, Limit, Policy, Verdict
+from audit.waiver import Waiver, Waivers
 
 SCHEMA = "model-audit/record/1"
 Status = Literal["measured", "not_applicable", "not_evaluable", "broken"]
@@ -115,6 +116,7 @@ class Outcome:
         counts: how many limits (or checks that gave none) ended in each verdict.
         planned: checks planned.
         measured: checks measured.
+        waived: broken limits that somebody answers for; they are among the FAILs of `counts`.
     """
 
     verdict: Verdict
@@ -123,6 +125,69 @@ class Outcome:
     counts: Mapping[str, int] = field(default_factory=dict)
     planned: int = 0
     measured: int = 0
+    waived: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One measure of a run beside the same measure of its baseline.
+
+    Attributes:
+        check: full name of the check.
+        measure: the difference, new less base, with its interval at the family-wise level and the statistics
+            that it follows from. Where no direction is better but nearness to 0 or to 1 is, it is the
+            difference of how near both are: of |value|, and of the smaller of value and 1/value.
+        base: the value in the baseline; None where it has none.
+        new: the value in this run.
+        moved: `worse` or `better` where the interval leaves out 0, `changed` where neither direction is better,
+            `unchanged` where it does not; empty where nothing was compared.
+        state: what a reader is told first. `fixed` and `new` are a FAIL before that is a PASS now, and a FAIL
+            that was none; `added` and `no longer tested` stand in one run alone; `not comparable` was measured
+            in another way; `not compared` has no interval. Otherwise what it `moved`.
+        reason: why it was not compared, or how it was where the rows could not be paired.
+        was: the verdict of the baseline under the policy of this run.
+        now: the verdict of this run, change aside.
+    """
+
+    check: str
+    measure: Measure
+    base: float | None = None
+    new: float | None = None
+    moved: Literal["worse", "better", "changed", "unchanged", ""] = ""
+    state: Literal[
+        "fixed", "new", "worse", "better", "changed", "unchanged", "added", "no longer tested",
+        "not comparable", "not compared",
+    ] = "not compared"  # fmt: skip
+    reason: str = ""
+    was: str = ""
+    now: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """The run that this one is compared with, and what changed.
+
+    Attributes:
+        run: id of the baseline's run.
+        record_sha256: hash of its canonical record.
+        model: file and `sha256` of its model.
+        paired: whether both models were asked about the same rows and the answers to each were kept.
+        why: one sentence on that.
+        level: one minus the chance of any wrong `worse`, `better` or `changed`.
+        comparisons: how many numbers share that level (Holm).
+        alike: how many more were compared and could not differ, because every row was answered alike.
+        changes: one for each measure of either run.
+    """
+
+    run: str
+    record_sha256: str
+    model: Mapping[str, Any]
+    paired: bool
+    why: str
+    level: float
+    comparisons: int = 0
+    alike: int = 0
+    changes: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +205,8 @@ class Record:
     findings: tuple[Finding, ...]
     verdict: Outcome
     system: Mapping[str, Any] = field(default_factory=dict)
+    waivers: Waivers = field(default_factory=Waivers)
+    baseline: Baseline | None = None
 
     def _repr_html_(self) -> str:
         """The technical report, for a notebook."""
@@ -150,7 +217,7 @@ class Record:
 
 _NOUNS = (
     Doubt, Measure, Table, Figure, Limit, Policy, Judgement, Cost, Artifact, Planned, Finding, Outcome,
-    Record,
+    Change, Baseline, Record, Waiver, Waivers,
 )  # fmt: skip
 
 

@@ -140,6 +140,7 @@ def _environment() -> "Environment":
     environment.globals.update(
         Verdict=Verdict,
         verdict_words=wording.VERDICT_WORDS,
+        finding_words=wording.FINDING_WORDS,
         gravest_first=GRAVEST_FIRST,
         Status=Status,
         status_words=STATUS_WORDS,

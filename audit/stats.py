@@ -16,6 +16,7 @@ from statistics import NormalDist
 from typing import Any
 
 from audit.evidence import Measure
+from audit.paired import mean_of_paired, paired_auc, paired_bootstrap, paired_proportions
 from audit.replicates import estimate as bootstrap_quantiles
 from audit.strata import mantel_haenszel_difference, mantel_haenszel_ratio
 
@@ -241,6 +242,28 @@ def root_student_t(statistics: Statistics, level: float) -> Estimate:
     return math.sqrt(value), math.sqrt(max(0.0, low)), math.sqrt(high)
 
 
+def r_squared(statistics: Statistics, level: float) -> Estimate:
+    """1 - error / spread, of which `error` is the mean squared error and `spread` the variance of the truth.
+
+    Both are means over the same n rows; `error_sd`, `spread_sd` and `covariance` (n - 1 in the denominator)
+    are those of what is averaged. The delta method on the logarithm of their ratio (Cramer, 1946), with
+    Student's t: no end lies above 1. Undefined where the truth does not vary; no interval for n < 3 or where
+    no prediction is off.
+    """
+    from scipy.special import stdtrit
+
+    n, error, spread = (float(statistics[key]) for key in ("n", "error", "spread"))
+    if n == 0 or spread <= 0:
+        return UNDEFINED
+    ratio = error / spread
+    if n < 3 or error <= 0:  # noqa: PLR2004 - two rows lie on a line
+        return 1 - ratio, None, None
+    own, other = float(statistics["error_sd"]) / error, float(statistics["spread_sd"]) / spread
+    variance = own**2 + other**2 - 2 * float(statistics["covariance"]) / (error * spread)
+    factor = math.exp(float(stdtrit(n - 1, 0.5 + level / 2)) * math.sqrt(max(0.0, variance) / n))
+    return 1 - ratio, 1 - ratio * factor, 1 - ratio / factor
+
+
 def welch(statistics: Statistics, level: float) -> Estimate:
     """Difference mean1 - mean0 of two groups whose variances may differ. No interval for one row in either.
 
@@ -383,6 +406,45 @@ def rate_at_rate(statistics: Statistics, level: float) -> Estimate:
     return estimate(statistics, level)
 
 
+def two_intervals(statistics: Statistics, level: float) -> Estimate:
+    """Difference of two numbers from the interval of each alone (MOVER: Zou and Donner, 2008).
+
+    For two sets of rows that have nothing to do with each other. On the same rows it is wider than it need be,
+    as long as what is hard for one model is hard for the other.
+
+    Args:
+        statistics: `base` and `new`, each with `method` and `statistics`; `nearness` is `zero` or `one` where
+            not the numbers differ but how near they are to it (`nearness_to`), else empty.
+        level: two-sided confidence level.
+    """
+    found = []
+    for key in ("new", "base"):
+        part = statistics[key]
+        value, low, high = METHODS[part["method"]](part["statistics"], level)
+        if value is None or low is None or high is None:
+            return UNDEFINED
+        found.append(_nearness(statistics["nearness"], value, low, high))
+    (n, n_low, n_high), (b, b_low, b_high) = found
+    return n - b, n - b - math.hypot(n - n_low, b_high - b), n - b + math.hypot(n_high - n, b - b_low)
+
+
+def nearness_to(which: str, value: float) -> float:
+    """|value| for `zero`, the smaller of value and 1/value for `one`, else the value itself."""
+    if which == "zero":
+        return abs(value)
+    if which == "one":
+        return min(value, 1 / value) if value > 0 else 0.0
+    return value
+
+
+def _nearness(which: str, value: float, low: float, high: float) -> tuple[float, float, float]:
+    ends = [nearness_to(which, end) for end in (low, high)]
+    centre = {"zero": 0.0, "one": 1.0}.get(which)
+    if centre is not None and low <= centre <= high:
+        ends.append(centre)
+    return nearness_to(which, value), min(ends), max(ends)
+
+
 METHODS: dict[str, Callable[[Statistics, float], Estimate]] = {
     "wilson": wilson,
     "clopper_pearson": clopper_pearson,
@@ -394,6 +456,7 @@ METHODS: dict[str, Callable[[Statistics, float], Estimate]] = {
     "odds_difference": odds_difference,
     "student_t": student_t,
     "root_student_t": root_student_t,
+    "r_squared": r_squared,
     "welch": welch,
     "largest_difference": largest_difference,
     "larger_of_two": larger_of_two,
@@ -409,6 +472,11 @@ METHODS: dict[str, Callable[[Statistics, float], Estimate]] = {
     "cramers_v": cramers_v,
     "quantile": quantile,
     "bootstrap_quantiles": bootstrap_quantiles,
+    "paired_proportions": paired_proportions,
+    "mean_of_paired": mean_of_paired,
+    "paired_auc": paired_auc,
+    "paired_bootstrap": paired_bootstrap,
+    "two_intervals": two_intervals,
 }
 
 

@@ -40,6 +40,7 @@ from audit.record import (
     write_record,
 )
 from audit.registry import Broken, broken_finding, installed_checks, make_plan
+from audit.waiver import Waiver, read_waivers, waived_today
 from audit.worker import error_from
 
 Notify = Callable[[str, Mapping[str, Any]], None]
@@ -69,6 +70,7 @@ class _Run:
     resumed: int = 0
     workers: int = 0
     interrupted: bool = False
+    waivers: tuple[Waiver, ...] = ()
     clock: float = field(default_factory=time.monotonic)
 
 
@@ -95,12 +97,17 @@ def run(
     policy = config.policy.policy()
     limited = sorted({limit.check for limit in policy.limits})
     plan = make_plan(config.checks.run, config.checks.settings, limited, checks)
-    state = _Run(config, path, folder, notify, checks, plan)
+    state = _Run(config, path, folder, notify, checks, plan, waivers=_waivers(config))
     if resume:
         journal.read(folder)  # refuses what is no run before anything is written there
     with _alone(folder), _stoppable():
         _open(state, resume=resume)
         return _audit(state)
+
+
+def _waivers(config: Config) -> tuple[Waiver, ...]:
+    """The waivers that the configuration names, read before anything is measured."""
+    return read_waivers(config.beside(config.policy.waivers)) if config.policy.waivers else ()
 
 
 def _audit(state: _Run) -> Record:
@@ -371,6 +378,7 @@ def _record(state: _Run) -> Record:
         findings=findings,
         verdict=Outcome(verdict=Verdict.NOT_JUDGED, exit_code=2),
         system=state.config.system,
+        waivers=waived_today(state.waivers),
     )
 
 

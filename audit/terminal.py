@@ -116,10 +116,12 @@ def show_outcome(record: Record, out: Console) -> None:
     _show_rows(rows, ("", "check", "verdict", "what was held against the limit"), out)
     outcome = record.verdict
     style = _STYLES[outcome.verdict]
+    waived = f"{outcome.waived} broken limits waived; " if outcome.waived else ""
     out.print()
     out.print(
         f"[{style}]{_MARKS[outcome.verdict]} {outcome.verdict.value}[/]  "
-        f"{outcome.measured} of {outcome.planned} planned checks measured; exit code {outcome.exit_code}",
+        f"{outcome.measured} of {outcome.planned} planned checks measured; {waived}"
+        f"exit code {outcome.exit_code}",
         highlight=False,
     )
     for reason in outcome.reasons[:_SHOWN_REASONS]:
@@ -144,8 +146,9 @@ def _rows(finding: Finding) -> list[tuple[str, str, str, str]]:
             or item.high is None
             else (f"{item.value:.3f} [{item.low:.3f}, {item.high:.3f}]")
         )
-        text = escape("  ".join(part for part in (item.limit, whom, value or item.reason) if part))
-        label = f"[{_STYLES[item.verdict]}]{item.verdict.value}[/]"
+        said = (item.limit, whom, value or item.reason, item.waived)
+        text = escape("  ".join(part for part in said if part))
+        label = f"[{_STYLES[item.verdict]}]{item.verdict.value}{', waived' if item.waived else ''}[/]"
         rows.append((_MARKS[item.verdict], finding.check, label, text))
     return rows
 

@@ -53,6 +53,38 @@ VERDICT_WORDS: dict[Verdict, tuple[str, str]] = {
     ),
 }
 
+# What an answer means for one finding, and what could be done next.
+FINDING_WORDS: dict[Verdict, tuple[str, str]] = {
+    Verdict.PASS: (
+        "The whole interval keeps every limit set on it, so chance does not explain the good result.",
+        "Nothing for now. Measure again when the model, the data or the use changes.",
+    ),
+    Verdict.FAIL: (
+        "At least one whole interval lies beyond its limit, so chance does not explain it.",
+        "Find out why, mend the model or the data and audit again, or have someone state why it is accepted.",
+    ),
+    Verdict.INCONCLUSIVE: (
+        "At least one interval lies on both sides of its limit: the rows tested do not settle it.",
+        "Test on more rows; how many stands beside the number where it can be said. Until then it is no yes.",
+    ),
+    Verdict.NOT_EVALUABLE: (
+        "The question was asked, and this data cannot answer it. That is neither good nor bad.",
+        "Bring data that can answer it, by the reason given, or state why no answer is needed.",
+    ),
+    Verdict.NOT_APPLICABLE: (
+        "The check does not fit this model or this data and measured nothing. That is neither good nor bad.",
+        "Nothing, unless the question matters for this model: then find another way to answer it.",
+    ),
+    Verdict.BROKEN: (
+        "The check did not run to its end, so what it asks is not known. That is never a yes.",
+        "Repair the cause that is named and run the audit again.",
+    ),
+    Verdict.NOT_JUDGED: (
+        "It was measured, and no limit was set, so there is no yes or no.",
+        "Read the numbers and set a limit in the configuration, or say why none is needed.",
+    ),
+}
+
 
 def markup(text: str) -> "Markup":
     """A text as HTML. Only for texts of this project, or texts that were escaped before."""

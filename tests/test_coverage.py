@@ -153,6 +153,56 @@ def test_a_difference_between_groups_speaks_of_groups(where, counts) -> None:
     assert one(record, clause(("fairness.groups", ("gap",), None))).is_measured
 
 
+@pytest.mark.parametrize(
+    ("group", "where", "crossing"),
+    [
+        ({"sex": "F"}, {}, 1),
+        ({"sex": "F", "class": "yes"}, {}, 1),
+        ({"sex": "F", "race": "B"}, {}, 2),
+        ({"sex": "F", "race": "B", "age": "old"}, {}, 3),
+        ({}, {"feature": "sex"}, 1),
+        ({}, {"feature": "sex x race"}, 2),
+        ({}, {"feature": "sex x income"}, 0),
+        ({}, {"attribute": "race"}, 1),
+        ({"class": "yes"}, {}, 0),
+        ({}, {"epsilon": 0.1}, 0),
+        ({}, {"feature": "age x income"}, 1),
+    ],
+)
+def test_a_clause_on_intersections_is_evidenced_only_by_them(group, where, crossing) -> None:
+    """`age x income` is one feature here, whatever its name looks like."""
+    item = Measure(name="rate", value=0.1, group=group, settings=where)
+    data = {"sensitive": {"sex": [], "race": [], "age": [], "age x income": []}}
+    record = made(measured("a.b", item), data=data)
+    found = {
+        groups: one(record, clause(("a.b", ("rate",), groups))).is_measured
+        for groups in (None, True, False, "single", "crossed")
+    }
+    assert found == {
+        None: True, True: crossing > 0, False: crossing == 0 and not group,
+        "single": crossing == 1, "crossed": crossing > 1,
+    }  # fmt: skip
+
+
+def test_what_lacks_of_the_groups_that_a_clause_asks_for_is_said() -> None:
+    women = proportion("rate", 4, 5, group={"sex": "F"})
+    black_women = proportion("rate", 4, 5, group={"sex": "F", "race": "B"})
+    data = {"sensitive": ["sex", "race"]}
+    for item, groups, said in [
+        (women, "crossed", "measured, but not for groups of several sensitive features at once"),
+        (black_women, "single", "measured, but not by one sensitive feature alone"),
+        (black_women, False, "measured, but not of the whole"),
+    ]:
+        found = one(made(measured("a.b", item), data=data), clause(("a.b", ("rate",), groups)))
+        assert (found.status, found.sources[0].missing) == (Status.NOT_EVIDENCED, said)
+    published = made(measured("fairness.ll144_published", women, black_women))
+    for groups in ("single", "crossed"):
+        (counted,) = (
+            one(published, clause(("fairness.ll144_published", ("rate",), groups))).sources[0].measures
+        )
+        assert counted.group == (women if groups == "single" else black_women).group
+
+
 def test_without_named_sensitive_features_a_fairness_check_says_who_is_a_group() -> None:
     item = proportion("impact_ratio", 4, 5, group={"sex": "F"})
     for check, counts in (("fairness.ll144_published", True), ("reliability.slices", False)):

@@ -1,13 +1,18 @@
 """The demo finds what was planted, and nothing where nothing was."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from audit.commands.writing import write_report
 from audit.config import read_config
 from audit.demo import applicants, make_credit, make_demo
 from audit.errors import ConfigError
 from audit.policy import Verdict
 from audit.record import read_record
+from audit.registry import installed_checks
 from audit.supervisor import run
 from audit.terminal import console
 
@@ -109,6 +114,22 @@ def test_the_pages_are_written_and_linked(demo_folder):
         href = f"{name}/run/reports/technical-report.html"
         assert f'href="{href}"' in index
         assert (demo_folder / href).stat().st_size > 20_000
+        contents = (demo_folder / href).with_name("index.html").read_text()
+        assert 'href="technical-report.html"' in contents
+
+
+def test_the_contents_of_a_run_are_those_that_its_command_writes(demo_folder, tmp_path):
+    made = demo_folder / "credit" / "run"
+    written = write_report(Path(shutil.copytree(made, tmp_path / "run")), "technical-report", None)
+    for name in ("index.html", "technical-report.html"):
+        assert written.with_name(name).read_bytes() == (made / "reports" / name).read_bytes()
+
+
+def test_no_check_measures_what_it_does_not_declare(credit, digits):
+    declared = {name: item.measures for name, item in installed_checks().items()}
+    seen = [(f.check, m.name) for record in (credit, digits) for f in record.findings for m in f.measures]
+    assert len({check for check, _ in seen}) > 35
+    assert [pair for pair in seen if pair[1] not in declared[pair[0]]] == []
 
 
 def test_a_folder_of_the_users_is_not_deleted(tmp_path):

@@ -12,6 +12,7 @@ from audit.document import read_document
 from audit.errors import ConfigError
 from audit.evidence import Evidence
 from audit.framework import Capability, read_clauses, read_framework, refuse_unknown
+from audit.registry import installed_checks
 
 HEAD = """
 name = "mine"
@@ -138,10 +139,10 @@ def silent() -> Evidence:
     raise AssertionError
 
 
-def clause(name: str, measure: str):
+def clause(name: str, measure: str, **more):
     entry = {
         "id": "7", "part": "p", "label": "l", "evidenced_by": "measured",
-        "evidence": [{"check": name, "measures": [measure]}],
+        "evidence": [{"check": name, "measures": [measure], **more}],
     }  # fmt: skip
     return read_clauses({"clauses": [entry]}, "file")
 
@@ -160,6 +161,44 @@ def test_a_measure_that_a_declaring_check_cannot_produce_is_refused_with_the_nea
         refuse_unknown(clause("mine.declared", "recal"), "file")
     assert str(error.value) == (
         "file: clause '7': evidence: 'mine.declared' does not measure 'recal'; the nearest is 'recall'."
+    )
+
+
+BUILT_IN = {
+    name: item for name, item in installed_checks().items() if item.measure.__module__.startswith("audit.")
+}
+
+
+def test_every_built_in_check_says_what_it_measures() -> None:
+    assert len(BUILT_IN) >= 57
+    assert [name for name, item in BUILT_IN.items() if not item.measures] == []
+
+
+@pytest.mark.parametrize("name", sorted(BUILT_IN))
+def test_a_measure_that_a_built_in_check_cannot_produce_is_refused(name: str) -> None:
+    for known in BUILT_IN[name].measures:
+        refuse_unknown(clause(name, known), "file")
+        with pytest.raises(ConfigError) as error:
+            refuse_unknown(clause(name, f"{known}x"), "file")
+        assert str(error.value).startswith(
+            f"file: clause '7': evidence: '{name}' does not measure '{known}x'; the nearest is '"
+        )
+    with pytest.raises(ConfigError, match="does not measure 'happiness'"):
+        refuse_unknown(clause(name, "happiness"), "file")
+
+
+@pytest.mark.parametrize("value", [True, False, "single", "crossed", None])
+def test_groups_are_asked_for_in_four_ways_or_not_at_all(value) -> None:
+    given = {} if value is None else {"groups": value}
+    assert clause("a.b", "rate", **given)[0].evidence[0].groups is value
+
+
+@pytest.mark.parametrize("value", ["cross", "true", 1, 0.5, ["crossed"], {}])
+def test_another_way_is_refused_with_the_four(value) -> None:
+    with pytest.raises(ConfigError) as error:
+        clause("a.b", "rate", groups=value)
+    assert f"clause '7': evidence: 'groups' = {value!r} is wrong; it is true, false, 'single'" in str(
+        error.value
     )
 
 

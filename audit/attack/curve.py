@@ -14,7 +14,7 @@ from audit.attack.loop import Found, Pgd, fgsm, guess, pgd
 from audit.attack.loss import Loss
 from audit.attack.noise import Stream, displacements
 from audit.attack.norm import Ball, Norm, ball
-from audit.attack.result import AtEpsilon, Flags, Tally
+from audit.attack.result import AtEpsilon, Flags, Raw, Tally
 from audit.attack.space import Space
 from audit.attack.verify import ACCEPTED, REASONS, verify
 from audit.dataset import Floats, Ints
@@ -22,6 +22,9 @@ from audit.model import Model, Passes
 
 KEPT_BYTES = 2**28
 """Adversarial examples kept by one attack, in bytes of memory."""
+
+AGAIN = 64
+"""Rows broken at a smaller radius that are tried again at each larger one, at most."""
 
 _NOT_CLAIMED = -1
 _LOAD = 16
@@ -80,7 +83,10 @@ def fgsm_curve(target: Target, epsilons: Sequence[float], norm: Norm, loss: Loss
     positions = np.flatnonzero(target.correct)
     if not len(positions):
         none = np.zeros(len(target.rows), dtype=bool)
-        return tuple(_entry(target, epsilon, none, none, none, []) for epsilon in epsilons)
+        return tuple(
+            replace(_entry(target, epsilon, none, none, none, []), raw=Raw(fresh=0, fell=0))
+            for epsilon in epsilons
+        )
     limit = _rows_kept(target, len(epsilons))
     reach = target.space.reach(target.model)
 
@@ -157,26 +163,69 @@ def noise_curve(target: Target, epsilons: Sequence[float], norm: Norm, draws: in
 
 
 def walk(
-    target: Target, epsilons: Sequence[float], norm: Norm, attempts: Sequence[Attempt]
+    target: Target, epsilons: Sequence[float], norm: Norm, attempts: Sequence[Attempt], again: int = 0
 ) -> tuple[AtEpsilon, ...]:
     """Radii upwards; at each, one attempt after the other on the rows that still stand.
 
     A row broken at a radius stays broken at the larger ones. At radius 0 the first attempt alone is made.
+    Trying broken rows again changes nothing of what is found; it is kept beside it (`AtEpsilon.raw`).
 
     Args:
         target: the rows.
         epsilons: radii, ascending.
         norm: the ball's norm.
         attempts: cheap ones first.
+        again: rows broken at a smaller radius that are tried again at each larger one, drawn by the seed.
     """
     reach = target.space.reach(target.model)
     broken = np.zeros(len(target.rows), dtype=bool)
     found: list[AtEpsilon] = []
-    for epsilon in epsilons:
+    for number, epsilon in enumerate(epsilons):
         around = partial(ball, epsilon=epsilon, norm=norm, reach=reach)
-        found.append(_radius(target, epsilon, broken, around, attempts if epsilon > 0 else attempts[:1]))
-        broken = found[-1].fooled
+        tried = attempts if epsilon > 0 else attempts[:1]
+        entry = _radius(target, epsilon, broken, around, tried)
+        if again:
+            before = np.flatnonzero(broken)
+            chosen = _drawn(before, again, [target.seed, number])
+            entry = replace(entry, raw=_raw(target, entry, len(before), chosen, around, tried))
+        found.append(entry)
+        broken = entry.fooled
     return tuple(found)
+
+
+def _drawn(positions: Ints, most: int, seed: Sequence[int]) -> Ints:
+    """Up to `most` of the positions, ascending."""
+    if len(positions) <= most:
+        return positions
+    chosen: Ints = np.sort(np.random.default_rng(seed).choice(positions, most, replace=False))
+    return chosen
+
+
+def _raw(
+    target: Target,
+    entry: AtEpsilon,
+    broken: int,
+    chosen: Ints,
+    around: Callable[[Tensor], Ball],
+    attempts: Sequence[Attempt],
+) -> Raw:
+    """The attack on `chosen` rows that are broken already, each from its own start."""
+    passes = target.model.passes
+    forward, backward = passes.forward, passes.backward
+    left = chosen
+    for attempt in attempts:
+        if not len(left):
+            break
+        left = left[_try(target, left, around, attempt)[0] != ACCEPTED]
+    return Raw(
+        fresh=int(target.correct.sum()) - broken,
+        fell=int(entry.fooled.sum()) - broken,
+        broken=broken,
+        again=len(chosen),
+        fell_again=len(chosen) - len(left),
+        forward=passes.forward - forward,
+        backward=passes.backward - backward,
+    )
 
 
 def _radius(
@@ -238,7 +287,8 @@ def _alone(target: Target, epsilon: float, positions: Ints, outcome: Outcome) ->
     fooled, zero, nan = (np.zeros(len(target.rows), dtype=bool) for _ in range(3))
     fooled[positions] = outcome[0] == ACCEPTED
     zero[positions], nan[positions] = outcome[1], outcome[2]
-    return _entry(target, epsilon, fooled, zero, nan, [outcome])
+    raw = Raw(fresh=len(positions), fell=int(fooled.sum()))
+    return replace(_entry(target, epsilon, fooled, zero, nan, [outcome]), raw=raw)
 
 
 def _entry(

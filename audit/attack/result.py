@@ -32,6 +32,42 @@ class Tally:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Raw:
+    """What an attack does at one radius on its own, whatever it found at smaller ones.
+
+    Where radii are walked, a row broken at a smaller radius is left alone. Some of these rows are tried again
+    from their own start, as if for the first time, so that an attack that does worse with more room is seen.
+
+    Attributes:
+        fresh: rows that still stood and were tried.
+        fell: of these, fooled.
+        broken: rows that were broken at a smaller radius.
+        again: of these, tried again: all, or a sample drawn by the seed.
+        fell_again: of these, fooled again, as verified.
+        forward: model rows sent forward to try them again.
+        backward: model rows whose gradient was taken for it.
+    """
+
+    fresh: int
+    fell: int
+    broken: int = 0
+    again: int = 0
+    fell_again: int = 0
+    forward: int = 0
+    backward: int = 0
+
+    @property
+    def tried(self) -> int:
+        """Rows that the attack was tried on at this radius."""
+        return self.fresh + self.again
+
+    @property
+    def fooled(self) -> int:
+        """Of these, those that it fooled on its own."""
+        return self.fell + self.fell_again
+
+
+@dataclass(frozen=True, kw_only=True)
 class AtEpsilon:
     """What was found at one radius, over the R rows of the attack.
 
@@ -45,6 +81,7 @@ class AtEpsilon:
         kept: [K] positions in the R rows whose example found at this radius is kept.
         examples: [K, ...] those examples.
         tallies: what each attack did, in the order in which they were tried.
+        raw: what the attack did at this radius on its own; None where that was not looked at.
     """
 
     epsilon: float
@@ -56,6 +93,7 @@ class AtEpsilon:
     kept: Ints
     examples: Floats
     tallies: tuple[Tally, ...] = ()
+    raw: Raw | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

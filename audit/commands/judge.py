@@ -12,6 +12,9 @@ from audit.commands.writing import write_file
 def judge(
     run: Run,
     policy: Annotated[Path | None, typer.Option(help="A TOML file with a [policy] section.")] = None,
+    waivers: Annotated[
+        Path | None, typer.Option(help="A waivers.toml; the record's own waivers by default, as of today.")
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="Write the judged record here.")] = None,
     as_json: Json = False,
 ) -> int:
@@ -20,8 +23,11 @@ def judge(
     from audit.judge import judge as judge_again
     from audit.record import canonical, plain, read_record
     from audit.terminal import console, show_outcome
+    from audit.waiver import read_waivers, waived_today
 
-    record = judge_again(read_record(run), read_policy(policy) if policy else None)
+    measured = read_record(run)
+    given = read_waivers(waivers) if waivers else measured.waivers.given
+    record = judge_again(measured, read_policy(policy) if policy else None, waived_today(given))
     if output is not None:
         write_file(output, canonical(record))
     if as_json:

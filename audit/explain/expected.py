@@ -16,7 +16,7 @@ from audit.dataset import Ints
 from audit.draws import Draws
 from audit.explain.quantity import Output, quantity
 from audit.explain.subdesigns import dealt, for_sums, group_count, standard_error
-from audit.model import Model
+from audit.model import Model, evenly
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def expected_gradients(
         own, wanted = rows[part], classes[part]
         position, other = _design(index[part], groups, each, len(background), seed, rows.device)
         total = for_sums(own.new_zeros(groups, *own.shape))
-        at_once = max(1, model.passes.batch // len(own))
+        at_once = evenly(groups * each, max(1, model.passes.batch // len(own)))
         for numbers in torch.split(torch.arange(groups * each, device=rows.device), at_once):
             start = background[other[numbers]]
             way = own - start

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from audit.explain.attribution import Doubles
 from audit.explain.quantity import Output, quantity
-from audit.model import Model
+from audit.model import Model, evenly
 
 Rule = Literal["gauss_legendre", "midpoint"]
 EPS = 1e-6
@@ -123,7 +123,7 @@ def _along_path(
     def work(part: slice) -> tuple[Tensor]:
         start, way, wanted = baseline[part], rows[part] - baseline[part], classes[part]
         total = torch.zeros_like(way)
-        at_once = max(1, model.passes.batch // len(way))
+        at_once = evenly(len(positions), max(1, model.passes.batch // len(way)))
         for at, weight in zip(torch.split(positions, at_once), torch.split(weights, at_once), strict=True):
             line = start + at.view(-1, *([1] * way.ndim)) * way
             explained = partial(quantity, classes=wanted.repeat(len(at)), output=output)

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from audit.dataset import Ints
 from audit.explain.attribution import Doubles
-from audit.explain.quantity import Output, quantity
+from audit.explain.hidden import values_under_masks
+from audit.explain.quantity import Output
 from audit.model import Model
 
 Hidden = Callable[[Tensor], Tensor]
@@ -65,7 +66,7 @@ def falls(
 ) -> Doubles:
     """[N, W] how far the explained number falls when each part is hidden.
 
-    Costs N * W rows forward. No more than a batch of them is held at once.
+    Costs N * W rows forward. A batch of them and a block of masks are held at once.
 
     Args:
         model: the network.
@@ -78,25 +79,23 @@ def falls(
         output: which number is explained.
     """
 
-    def work(part: slice) -> tuple[Tensor]:
-        pair = torch.arange(part.start, part.stop, device=rows.device)
-        row = pair // count
-        seen = torch.where(hidden(pair % count), fill, rows[row])
-        return (quantity(model.scores(seen), classes[row], output),)
+    def seen(inside: Tensor, own: Tensor) -> Tensor:
+        return torch.where(inside, fill, own)
 
-    with torch.no_grad():
-        (values,) = model.in_batches(work, len(rows) * count)
-    fallen: Doubles = fx[:, None] - values.view(len(rows), count).cpu().double().numpy()
+    def masks(numbers: Ints) -> Tensor:
+        return hidden(torch.from_numpy(numbers).to(rows.device))
+
+    values = values_under_masks(model, rows, classes, count, masks, seen, output)
+    fallen: Doubles = fx[:, None] - values.cpu().double().numpy()
     return fallen
 
 
 def spread_over_boxes(values: Doubles, windows: Ints, shape: tuple[int, ...]) -> Doubles:
     """[N, *shape] the value of each window shared out over its places, averaged over windows that overlap."""
-    total = np.zeros((len(values), *shape))
-    covered = np.zeros(shape)
-    for value, window in zip(values.T, windows, strict=True):
-        place = tuple(slice(low, high) for low, high in window)
-        size = np.prod(window[:, 1] - window[:, 0])
-        total[(slice(None), *place)] += (value / size).reshape(-1, *([1] * len(shape)))
-        covered[place] += 1
-    return total / covered
+    sizes = np.prod(windows[:, :, 1] - windows[:, :, 0], axis=1)
+    # The last column counts the windows over a place.
+    shares = np.vstack([values / sizes, np.ones(len(windows))]).T
+    total = np.zeros((*shape, len(values) + 1))
+    for share, window in zip(shares, windows.tolist(), strict=True):
+        total[tuple(slice(low, high) for low, high in window)] += share
+    return np.moveaxis(total[..., :-1] / total[..., -1:], -1, 0)

@@ -15,11 +15,10 @@ from torch.nn.functional import interpolate
 
 from audit.dataset import Ints
 from audit.draws import Draws
-from audit.explain.quantity import Output, quantity
+from audit.explain.hidden import ELEMENTS_AT_ONCE, values_under_masks
+from audit.explain.quantity import Output
 from audit.explain.subdesigns import accurate, dealt, for_sums, group_count, group_sizes, standard_error
 from audit.model import Model
-
-_MASKS_AT_ONCE = 2**22
 
 
 @dataclass(frozen=True)
@@ -81,18 +80,10 @@ def masked_values(
         output: which number is explained.
     """
 
-    def work(part: slice) -> tuple[Tensor]:
-        seen = masks.made(np.arange(part.start, part.stop))
-        at_once = max(1, model.passes.batch // len(seen))
-        found = []
-        for own, wanted in zip(torch.split(rows, at_once), torch.split(classes, at_once), strict=True):
-            mixed = torch.lerp(fill, own, seen[:, None])
-            each = wanted.repeat(len(seen))
-            found.append(quantity(model.scores(mixed.flatten(0, 1)), each, output).view(len(seen), -1))
-        return (torch.cat(found, dim=1),)
+    def seen(mask: Tensor, own: Tensor) -> Tensor:
+        return torch.lerp(fill, own, mask)
 
-    with torch.no_grad():
-        return model.in_batches(work, samples, rows_each=len(rows))[0].T
+    return values_under_masks(model, rows, classes, samples, masks.made, seen, output)
 
 
 def importance(values: Tensor, masks: Masks, member: Tensor) -> Importance:
@@ -121,7 +112,7 @@ def importance(values: Tensor, masks: Masks, member: Tensor) -> Importance:
 
 def _blocks(masks: Masks, samples: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Numbers of masks and the masks around their mean, flat, in blocks that bound the memory."""
-    at_once = max(1, _MASKS_AT_ONCE // int(np.prod(masks.shape)))
+    at_once = max(1, ELEMENTS_AT_ONCE // int(np.prod(masks.shape)))
     for numbers in torch.split(torch.arange(samples), at_once):
         flat = masks.made(numbers.numpy()).flatten(1)
         yield numbers.to(masks.device), flat.to(accurate(flat)) - masks.keep

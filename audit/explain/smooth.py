@@ -14,7 +14,7 @@ from audit.dataset import Ints
 from audit.draws import Draws
 from audit.explain.quantity import Output, quantity
 from audit.explain.subdesigns import dealt, for_sums, group_count, group_sizes, standard_error
-from audit.model import Model
+from audit.model import Model, evenly
 
 _MOST_SAMPLES = 2**20
 
@@ -77,17 +77,20 @@ def noisy_gradients(
     """
     samples = copies.samples
     groups = group_count(samples)
+    member, scale = for_sums(member), for_sums(copies.scale)
 
     def work(part: slice) -> tuple[Tensor, ...]:
-        first = for_sums(rows.new_zeros(groups, *rows[part].shape))
+        own = rows[part]
+        first = for_sums(own.new_zeros(groups, own.numel()))
         second = first.clone()
-        at_once = max(1, model.passes.batch // len(first[0]))
+        at_once = evenly(samples, max(1, model.passes.batch // len(own)))
         for numbers in torch.split(torch.arange(samples), at_once):
-            slopes = for_sums(_slopes(model, rows[part], classes[part], index[part], numbers, copies))
+            slopes = for_sums(_slopes(model, own, classes[part], index[part], numbers, copies).flatten(1))
             share = dealt(numbers.to(rows.device), groups)
-            first += torch.tensordot(share, slopes, dims=1)
-            second += torch.tensordot(share, slopes.square_(), dims=1)
-        return _moments(first, second, samples, for_sums(member))
+            first.addmm_(share, slopes)
+            second.addmm_(share, slopes.square_())
+        sums = (total.view(groups, *own.shape).mul_(by) for total, by in ((first, scale), (second, scale**2)))
+        return _moments(*sums, samples, member)
 
     found = model.in_batches(work, len(rows), rows_each=samples)
     return NoisyGradients(*(item.cpu().double() for item in found))
@@ -96,13 +99,13 @@ def noisy_gradients(
 def _slopes(
     model: Model, rows: Tensor, classes: Tensor, index: Ints, numbers: Tensor, copies: Copies
 ) -> Tensor:
-    """[S, k, ...] scaled gradients at the copies with these numbers of k rows."""
+    """[S, k, ...] gradients at the copies with these numbers of k rows."""
     streams = numbers.numpy()[:, None] + index * _MOST_SAMPLES
     draws = Draws(streams.reshape(-1), copies.seed, "smoothgrad", rows.device)
     noise = draws.normal(tuple(rows.shape[1:])).view(len(numbers), *rows.shape)
     noisy = torch.addcmul(rows, noise, copies.spread).flatten(0, 1)
     explained = partial(quantity, classes=classes.repeat(len(numbers)), output=copies.output)
-    return model.input_gradient(noisy, explained)[0].view_as(noise) * copies.scale
+    return model.input_gradient(noisy, explained)[0].view_as(noise)
 
 
 def _moments(first: Tensor, second: Tensor, samples: int, member: Tensor) -> tuple[Tensor, ...]:

@@ -15,6 +15,7 @@ from audit.formats.text import line, number, where
 from audit.judge import judge
 from audit.policy import Judgement, Leniency, Policy, Verdict
 from audit.record import Finding, Record, canonical, plain
+from audit.waiver import fingerprint
 
 EXIT_WORDS = {
     EXIT_OK: "every planned check was measured and every limit held",
@@ -94,6 +95,7 @@ def _of(finding: Finding, policy: Policy, required: set[str]) -> Iterator[Answer
     for item in finding.verdicts:
         name = _asked(item)
         leniency = _leniency(item.verdict, policy) if item.matched else "fail"
+        leniency = "warn" if item.waived else leniency
         yield replace(_answer(finding, name, item.verdict, item.reason, leniency), judgement=item)
 
 
@@ -166,16 +168,18 @@ def told(answer: Answer) -> str:
     """The answer as one sentence: the verdict, why, and how many rows would settle it."""
     item = answer.judgement
     needed = f"; about {item.needed_n} rows would settle it" if item and item.needed_n else ""
+    waived = f"; {item.waived}" if item and item.waived else ""
     reason = answer.reason.rstrip(". \n") or "no reason is given"
-    return f"{answer.verdict.replace('_', ' ')}: {reason}{needed}."
+    return f"{answer.verdict.replace('_', ' ')}: {reason}{needed}{waived}."
 
 
 def numbers(answer: Answer) -> dict[str, str]:
-    """The numbers behind an answer as texts, by name: value, low, high, level, bound, comparisons."""
+    """The numbers behind an answer as texts, by name: value, interval, level, bound, and its fingerprint."""
     item = answer.judgement
     if item is None:
         return {}
     named = ("value", "low", "high", "level", "bound", "at_least", "at_most", "needed_n")
     texts = {name: number(getattr(item, name)) for name in named}
+    texts["finding"] = fingerprint(answer.check, item)
     texts["comparisons"] = str(item.comparisons) if item.comparisons else ""
     return {name: text for name, text in texts.items() if text}

@@ -1,8 +1,8 @@
 """JUnit XML, as continuous integration shows it: a suite a check, a case an answer, and one case for all.
 
-PASS is a case that passed. FAIL is a `failure`, BROKEN an `error`, and all the others are `skipped` with
-their reason. Since a skipped case stops nobody, the first suite holds one case for the whole audit, which
-fails or errs whenever the exit code is not 0.
+PASS is a case that passed. FAIL is a `failure`, BROKEN an `error`, and all the others, a waived FAIL among
+them, are `skipped` with their reason. Since a skipped case stops nobody, the first suite holds one case for
+the whole audit, which fails or errs whenever the exit code is not 0.
 """
 
 from collections.abc import Iterator
@@ -25,8 +25,8 @@ _TAGS = {Verdict.PASS: "", Verdict.FAIL: "failure", Verdict.BROKEN: "error"}
 def junit(record: Record) -> bytes:
     """The record as JUnit XML, after the schema that Jenkins publishes (`junit-10.xsd`, MIT).
 
-    Verdicts: PASS passes; FAIL is a failure; BROKEN an error; INCONCLUSIVE, NOT_EVALUABLE, NOT_APPLICABLE
-    and NOT_JUDGED are skipped, each with its reason.
+    Verdicts: PASS passes; FAIL is a failure, skipped where it is waived; BROKEN an error; INCONCLUSIVE,
+    NOT_EVALUABLE, NOT_APPLICABLE and NOT_JUDGED are skipped, each with its reason.
     """
     given = answers(record)
     suites = [_whole(record)]
@@ -65,7 +65,7 @@ def _suite(check: str, given: list[Answer], record: Record) -> ET.Element:
         suite.set("timestamp", started)
     for answer in given:
         case = ET.SubElement(suite, "testcase", name=answer.name, classname=line(check))
-        tag = _TAGS.get(answer.verdict, "skipped")
+        tag = "skipped" if _is_waived(answer) else _TAGS.get(answer.verdict, "skipped")
         _outcome(case, tag, answer.verdict, line(told(answer), _MESSAGE), "\n".join(_details(answer)))
     return _counted(suite)
 
@@ -76,6 +76,11 @@ def _properties(finding: Finding) -> ET.Element:
     for name, value in facts.items():
         ET.SubElement(holder, "property", name=name, value=visible(str(value)))
     return holder
+
+
+def _is_waived(answer: Answer) -> bool:
+    """A broken limit that somebody answers for stops no pipeline, and is not shown as one that held."""
+    return bool(answer.judgement and answer.judgement.waived)
 
 
 def _details(answer: Answer) -> Iterator[str]:

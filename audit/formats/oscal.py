@@ -209,6 +209,6 @@ def _risk(answer: Answer, places: dict[int, int], ids: _Ids) -> dict[str, Any]:
         "title": _line(f"Limit broken: {answer.check}: {answer.name}"),
         "description": _text(told(answer)),
         "statement": "A limit that the policy sets is broken. What follows from it is for a person to state.",
-        "status": "open",
+        "status": "deviation-approved" if answer.judgement and answer.judgement.waived else "open",
         **_observed(answer, places, ids),
     }

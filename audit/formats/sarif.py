@@ -96,6 +96,15 @@ def _notification(answer: Answer, place: int) -> dict[str, Any]:
     }
 
 
+def _suppressed(answer: Answer) -> dict[str, Any]:
+    """A waived limit is one that somebody outside the code suppressed (section 3.35)."""
+    item = answer.judgement
+    if item is None or not item.waived:
+        return {}
+    waiver = {"kind": "external", "status": "accepted", "justification": line(item.waived)}
+    return {"suppressions": [waiver]}
+
+
 def _artifacts(record: Record) -> list[dict[str, Any]]:
     """The audited file first, which results point to, and then the data."""
     entries = [(record.model, _audited(record), "analysisTarget")]
@@ -124,6 +133,7 @@ def _result(answer: Answer, place: int, location: Mapping[str, Any]) -> dict[str
         "message": _message(f"{answer.name}. {told(answer)}"),
         "locations": [{"physicalLocation": location, "logicalLocations": [logical]}],
         "partialFingerprints": {"asked/v1": answer.key},
+        **_suppressed(answer),
         "properties": {
             "verdict": answer.verdict,
             "blocks": answer.asked and answer.verdict is not Verdict.PASS and answer.leniency == "fail",

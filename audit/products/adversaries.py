@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from audit.attack.cascade import Cascade
     from audit.attack.curve import Attempt, Target
     from audit.attack.distance import Distances
+    from audit.attack.feasible import Search
     from audit.attack.hopskipjump import HopSkipJump
     from audit.attack.loop import Found, Pgd
     from audit.attack.loss import Loss
     from audit.attack.minimum import Minimum
+    from audit.attack.nearby import Nearby
     from audit.attack.norm import Ball, Norm
     from audit.attack.square import Square
     from audit.model import Model
@@ -52,6 +54,7 @@ class Adversaries:
     seed: int
     _done: dict[tuple[Any, ...], AttackResult] = field(default_factory=dict, repr=False)
     _spaces: dict[Scale, Space] = field(default_factory=dict, repr=False)
+    _near: dict[tuple[Any, ...], Nearby] = field(default_factory=dict, repr=False)
 
     def space(self, scale: Scale = "auto") -> Space:
         """What an attack may change; see `audit.attack.space.space` for the errors."""
@@ -97,15 +100,19 @@ class Adversaries:
     ) -> AttackResult:
         """Projected gradient steps, radii walked upwards, restarts kept per row.
 
+        Some rows broken at a smaller radius are tried again at the larger ones (`AtEpsilon.raw`).
+
         Args:
             epsilons: radii, in units of `scale`.
             attack: norm, steps, step size, restarts and loss.
             rows: rows to look at; None for all.
             scale: what one epsilon counts.
         """
-        from audit.attack.curve import pgd_attempts
+        from audit.attack.curve import AGAIN, pgd_attempts
 
-        return self._walked("pgd", epsilons, attack, rows, scale, lambda t: pgd_attempts(t, attack))
+        return self._walked(
+            "pgd", epsilons, attack, rows, scale, lambda t: pgd_attempts(t, attack), again=AGAIN
+        )
 
     def noise(
         self,
@@ -185,6 +192,8 @@ class Adversaries:
     ) -> AttackResult:
         """Several attacks, cheap ones first, each on the rows that still stand; radii walked upwards.
 
+        Some rows broken at a smaller radius are tried again at the larger ones (`AtEpsilon.raw`).
+
         Args:
             epsilons: radii, in units of `scale`.
             cascade: which attacks, and how hard.
@@ -192,6 +201,7 @@ class Adversaries:
             scale: what one epsilon counts.
         """
         from audit.attack.cascade import cascade_attempts
+        from audit.attack.curve import AGAIN
 
         classes = self.predictions.scores.shape[1]
         able = "gradients" in self.model.capabilities
@@ -199,7 +209,50 @@ class Adversaries:
         def attempts(target: Target) -> list[Attempt]:
             return cascade_attempts(target, cascade, classes, gradients=able)
 
-        return self._walked("worst_case", epsilons, cascade, rows, scale, attempts, gradients=False)
+        return self._walked(
+            "worst_case", epsilons, cascade, rows, scale, attempts, gradients=False, again=AGAIN
+        )
+
+    def feasible(
+        self,
+        epsilons: Sequence[float],
+        search: Search,
+        *,
+        rows: int | None = DEFAULT_ROWS,
+        protected: Sequence[str] = (),
+        stricter: Sequence[str] | None = None,
+    ) -> AttackResult:
+        """Changes that a person of a table could make, all costs walked upwards.
+
+        Args:
+            epsilons: largest costs.
+            search: how hard to search.
+            rows: rows to look at; None for all.
+            protected: names of features that are held besides the immutable ones.
+            stricter: features held in another such attack, whose broken rows count as broken here; None for
+                no other.
+
+        Raises:
+            NotApplicable: the data are no table, or no feature may change.
+        """
+        from audit.attack.constraints import constraints
+        from audit.attack.feasible import feasible
+
+        radii, held = _radii(epsilons), tuple(protected)
+        before = None if stricter is None else tuple(sorted(set(stricter)))
+        settings = tuple(sorted(asdict(search).items()))
+        key = ("feasible", radii, rows, tuple(sorted(set(held))), before, settings)
+        if key not in self._done:
+            told = constraints(self.data, held)
+            fallen = None
+            if before is not None:
+                fallen = self.feasible(radii, search, rows=rows, protected=before)
+            chosen = self.rows(rows)
+            correct = self.predictions.correct[chosen]
+            self._done[key] = feasible(
+                self.model, self.data, told, chosen, correct, radii, search, protected=held, fallen=fallen
+            )
+        return self._done[key]
 
     def distances(
         self, attack: Minimum, *, rows: int | None = DEFAULT_ROWS, scale: Scale = "auto"
@@ -215,6 +268,34 @@ class Adversaries:
 
         self._ask_for_gradients()
         return nearest_distances(self.target(rows, scale), attack)
+
+    def same_answer(
+        self, rows: Ints, epsilon: float | None = None, *, scale: Scale = "auto", norm: Norm = "linf"
+    ) -> Nearby:
+        """A point near each of the given rows that the model answers as it answers the row.
+
+        For what should not change where the answer does not, such as an explanation. The rows are those of
+        who asks, right or wrong: what is kept is the model's answer, not the true label.
+
+        Args:
+            rows: [n] indices of the data set's rows.
+            epsilon: the radius, in units of `scale`; None for the smallest that the attacks use.
+            scale: what one epsilon counts.
+            norm: how distance is measured.
+
+        Raises:
+            NotApplicable: the model gives no gradients, or nothing may move.
+            NotEvaluable: the data lie outside the stated range.
+        """
+        from audit.attack.nearby import same_answer
+
+        self._ask_for_gradients()
+        room = self.space(scale)
+        radius = room.epsilons[0] if epsilon is None else float(epsilon)
+        key = (rows.tobytes(), radius, room.scale, norm)
+        if key not in self._near:
+            self._near[key] = same_answer(self.model, self.data.inputs, rows, room, radius, norm)
+        return self._near[key]
 
     def target(self, rows: int | None = DEFAULT_ROWS, scale: Scale = "auto") -> Target:
         """The rows that every attack with these settings looks at."""
@@ -235,6 +316,7 @@ class Adversaries:
         attempts: Callable[[Target], Sequence[Attempt]],
         *,
         gradients: bool = True,
+        again: int = 0,
     ) -> AttackResult:
         """An attack whose radii are walked upwards; what decides the result is every field of `attack`."""
         from audit.attack.curve import walk
@@ -244,7 +326,7 @@ class Adversaries:
         return self._once(
             method,
             settings,
-            lambda target: walk(target, radii, attack.norm, attempts(target)),
+            lambda target: walk(target, radii, attack.norm, attempts(target), again),
             gradients=gradients,
         )
 

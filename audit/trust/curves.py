@@ -93,12 +93,14 @@ class Curves:
         deletion: [L, n, K] the number, 0 the lowest and 1 the highest that the controls reached in the row.
         insertion: [L, n, K] the same.
         usable: [n] whether the row answers at all: finite numbers that are not all the same.
+        size: [n] the range of each row, in the units of the number; 1 where it does not answer.
     """
 
     shares: Doubles
     deletion: Doubles
     insertion: Doubles
     usable: Bools
+    size: Doubles
 
     def areas(self) -> tuple[Doubles, Doubles]:
         """[L, n], [L, n] area under the deletion and the insertion curves, by the trapezoid rule."""
@@ -115,11 +117,13 @@ class Gains:
         deletion: [n] mean area of the random rankings minus that of this one.
         insertion: [n] area of this one minus the mean of the random ones.
         beaten: [n] share of the random rankings whose gain is below this one's.
+        size: [n] the range of each row: how much its gain weighs.
     """
 
     deletion: Doubles
     insertion: Doubles
     beaten: Doubles
+    size: Doubles
 
     @property
     def total(self) -> Doubles:
@@ -186,7 +190,7 @@ def curves(found: Answers, controls: Sequence[int], *, by_size: bool) -> Curves:
     for curve in (deletion, insertion):
         usable &= np.isfinite(curve).all(axis=(0, 2))
     down, up = ((curve - low[:, None]) / size[:, None] for curve in (deletion, insertion))
-    return Curves(found.shares, down, up, usable)
+    return Curves(found.shares, down, up, usable, size)
 
 
 def gains(found: Curves, index: int, random: Sequence[int], usable: Bools) -> Gains:
@@ -197,7 +201,7 @@ def gains(found: Curves, index: int, random: Sequence[int], usable: Bools) -> Ga
     chance = np.concatenate([half, -half])
     mine = (up[index] - down[index]) / 2
     beaten = (chance < mine - _FLOAT_NOISE).mean(axis=0)
-    return Gains(centre - down[index], up[index] - centre, beaten)
+    return Gains(centre - down[index], up[index] - centre, beaten, found.size[usable])
 
 
 def _range(deletion: Doubles, insertion: Doubles) -> tuple[Doubles, Doubles, Bools]:

@@ -18,6 +18,7 @@ GRADES: Mapping[Conclusion, float] = {"supported": 1.0, "weak": 0.5, "not suppor
 LEAST_GAIN = 0.0
 MOST_RANDOMISED = 0.7
 LEAST_STABLE = 0.5
+MOST_SIGN_CHANGE = 0.25
 LEAST_NEARBY = 0.5
 LEAST_FIDELITY = 0.5
 MOST_INCOMPLETE = 0.1
@@ -26,11 +27,13 @@ LEAST_LEAD = 0.1
 RULE = (
     "Not supported: under neither fill is the gain over random rankings shown to be above "
     f"{LEAST_GAIN:g}; or the attribution stays what it is when the weights are random (rank correlation at "
-    f"least {MOST_RANDOMISED:g}); or another seed gives another ranking (rank correlation at most "
-    f"{LEAST_STABLE:g}); or the method asks about made-up rows and the model is shown to lead with another "
+    f"least {MOST_RANDOMISED:g}); or another seed gives another ranking (rank correlation of the sizes at "
+    f"most {LEAST_STABLE:g}) or other signs (at least {MOST_SIGN_CHANGE:g} of all attribution, where chance "
+    "is 0.5); or the method asks about made-up rows and the model is shown to lead with another "
     "feature there. Supported: under both fills the gains over random rankings and over the control that "
     f"never asks the model are shown to be above {LEAST_GAIN:g}, the rank correlation with random weights is "
-    f"shown to be below {MOST_RANDOMISED:g} and that between seeds above {LEAST_STABLE:g}, and nothing that "
+    f"shown to be below {MOST_RANDOMISED:g} and that between seeds above {LEAST_STABLE:g}, less than "
+    f"{MOST_SIGN_CHANGE:g} of all attribution is shown to change its sign with the seed, and nothing that "
     f"weakens was shown: a completeness error above {MOST_INCOMPLETE:g}, a local fit (R2) below "
     f"{LEAST_FIDELITY:g}, a rank correlation below {LEAST_NEARBY:g} with a point nearby that has the same "
     "answer, a model that leads with another feature on made-up rows. Weak: all else. Shown means that the "

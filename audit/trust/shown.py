@@ -10,6 +10,7 @@ import numpy as np
 from audit.evidence import Cell, Figure, Measure, Table
 from audit.explain.attribution import Doubles
 from audit.stats import DEFAULT_LEVEL, student_t
+from audit.trust.pooling import pooled
 from audit.trust.rule import RULE, Card
 
 if TYPE_CHECKING:
@@ -118,20 +119,22 @@ def _series(item: Faithfulness, methods: Sequence[str], judged: Curves, kind: st
     )
     drawn = list(item.draws)
     # The reverse of a ranking has its other curve, read from the other end.
-    means = np.concatenate(
-        [mine[drawn][:, usable].mean(axis=1), reverse[drawn][:, usable].mean(axis=1)[:, ::-1]]
+    means = np.array(
+        [pooled(mine[draw][usable], judged.size[usable]).mean(axis=0) for draw in drawn]
+        + [pooled(reverse[draw][usable], judged.size[usable]).mean(axis=0)[::-1] for draw in drawn]
     )
     x = judged.shares.tolist()
     low, high = np.quantile(means, [_TAIL, 1 - _TAIL], axis=0)
     band = {"name": "random", "x": x, "y": means.mean(axis=0).tolist()}
     series: list[dict[str, object]] = [{**band, "low": low.tolist(), "high": high.tolist()}]
     for name, index in [("no model", 0), *((method, item.index(method)) for method in methods)]:
-        series.append({"name": name.replace("_", " "), "x": x, **_mean_curve(mine[index][usable])})
+        curve = _mean_curve(pooled(mine[index][usable], judged.size[usable]))
+        series.append({"name": name.replace("_", " "), "x": x, **curve})
     return series
 
 
 def _mean_curve(curve: Doubles) -> dict[str, list[float | None]]:
-    """Mean over rows [m, K] with its Student t interval."""
+    """Mean over rows of numbers [m, K] with its Student t interval."""
     spread = curve.std(axis=0, ddof=1) if len(curve) > 1 else np.zeros(curve.shape[1])
     ends = [
         student_t({"n": len(curve), "mean": float(centre), "sd": float(sd)}, DEFAULT_LEVEL)

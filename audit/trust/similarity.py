@@ -1,11 +1,13 @@
-"""How alike two explanations of the same rows are: rank correlation and overlap of the leading features.
+"""How alike two explanations of the same rows are: rank correlation, leading features, and signs.
 
-Sources: Spearman 1904; Krishna et al. 2022, arXiv:2202.01602 (feature agreement). Numpy only.
+Sources: Spearman 1904; Krishna et al. 2022, arXiv:2202.01602 (feature and sign agreement). Numpy only.
 """
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
+
+from audit.trust.pooling import pooled
 
 Doubles = npt.NDArray[np.float64]
 _TINY = 1e-12
@@ -63,6 +65,26 @@ def top_overlap(one: Doubles, other: Doubles, k: int) -> Doubles:
     known &= np.isfinite(one).all(axis=1) & np.isfinite(other).all(axis=1)
     overlap: Doubles = np.where(known, both / np.maximum(either, 1), np.nan)
     return overlap
+
+
+def sign_change(one: Doubles, other: Doubles) -> Doubles:
+    """[n] numbers whose mean is the share of all attribution, by size, that has another sign; chance is 0.5.
+
+    Rows weigh by their attribution, see `pooled`. NaN where a row is not finite, and everywhere where nothing
+    is attributed at all.
+
+    Args:
+        one: [n, M] values.
+        other: [n, M] values of the same features.
+    """
+    finite = np.isfinite(one).all(axis=1) & np.isfinite(other).all(axis=1)
+    found = np.full(len(one), np.nan)
+    size = (np.abs(one[finite]) + np.abs(other[finite])) / 2
+    changed = np.where(np.sign(one[finite]) * np.sign(other[finite]) < 0, size, 0.0).sum(axis=1)
+    each = size.sum(axis=1)
+    if each.any():
+        found[finite] = pooled(changed / np.where(each > 0, each, 1.0), each)
+    return found
 
 
 def _centred_ranks(values: Doubles) -> Doubles:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from audit.attack.nearby import Nearby
 from audit.dataset import Dataset
 from audit.errors import NotApplicable
 from audit.explain.attribution import Attribution, Doubles
@@ -27,9 +28,8 @@ from audit.trust.curves import (
     random_orders,
 )
 from audit.trust.fills import fills, plain_values
-from audit.trust.fragility import Nearby
 from audit.trust.randomise import randomised
-from audit.trust.similarity import rank_correlation, top_overlap
+from audit.trust.similarity import rank_correlation, sign_change, top_overlap
 
 _FROM_BLACK = {True: {"baseline": "mean"}, False: {"baseline": "zero"}}
 _FROM_THE_MEAN = {True: {"baseline": "lowest"}, False: {"baseline": "zero"}}
@@ -185,18 +185,30 @@ def faithfulness(
     return found
 
 
-def between_seeds(subject: Subject, method: str, values: Doubles, seeds: int) -> Likeness:
-    """Likeness with the same explanation by other seeds, on average over `seeds` of them."""
-    others = [subject.explain(method, seed=subject.seed + 1 + number) for number in range(seeds)]
-    return _mean([_likeness(subject, values, other) for other in others])
+def between_seeds(
+    subject: Subject, method: str, values: Doubles, seeds: int
+) -> tuple[Likeness, Doubles]:
+    """Likeness of magnitudes with the same explanation by other seeds, and [n] change of signs; see
+    `sign_change`. Both on average over `seeds` of them.
+
+    The two are asked apart, because in one number a sign that hangs on the draw would outweigh all ranks: in
+    a row close to the background the leading feature falls from the first place to the last.
+    """
+    others = [
+        values_of(subject.explain(method, seed=subject.seed + 1 + number), subject.parts)
+        for number in range(seeds)
+    ]
+    likeness = _mean([agreement(values, other, subject.top) for other in others])
+    return likeness, np.mean([sign_change(values, other) for other in others], axis=0)
 
 
 def between_baselines(subject: Subject, method: str, values: Doubles) -> Likeness | None:
-    """Likeness with the same explanation from another baseline; None for a method without one."""
+    """Likeness of magnitudes with the explanation from another baseline; None for a method without one."""
     if method not in OTHER_BASELINE:
         return None
     settings = OTHER_BASELINE[method][subject.data.modality == "image"]
-    return _likeness(subject, values, subject.explain(method, **settings))
+    other = values_of(subject.explain(method, **settings), subject.parts)
+    return agreement(values, other, subject.top)
 
 
 def under_random_weights(subject: Subject, method: str, values: Doubles, draws: int) -> Doubles:
@@ -220,12 +232,13 @@ def under_random_weights(subject: Subject, method: str, values: Doubles, draws: 
 
 def at_points_nearby(subject: Subject, method: str, values: Doubles, nearby: Nearby) -> Likeness:
     """Likeness with the explanation of a point nearby with the same answer; NaN where there is none."""
-    likeness = _likeness(subject, values, subject.explain(method, inputs=nearby.points))
+    points = subject.model.tensor(nearby.points)
+    likeness = _likeness(subject, values, subject.explain(method, inputs=points))
     return Likeness(*(np.where(nearby.found, item, np.nan) for item in (likeness.rank, likeness.overlap)))
 
 
 def agreement(one: Doubles, other: Doubles, top: int) -> Likeness:
-    """Likeness of two methods' magnitudes: saliency has no sign, so none is compared."""
+    """Likeness of two explanations' magnitudes: which features matter, whatever their sign."""
     first, second = np.abs(one), np.abs(other)
     return Likeness(rank_correlation(first, second), top_overlap(first, second, top))
 

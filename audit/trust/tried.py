@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from audit.attack.space import Space
+from audit.attack.nearby import Nearby
 from audit.dataset import sample_rows
 from audit.errors import NotApplicable, NotEvaluable
 from audit.evidence import Measure
 from audit.explain.attribution import Attribution, Doubles
 from audit.stats import mean, measure, proportion
-from audit.trust.fragility import Nearby, same_answer_nearby
+from audit.trust.curves import Bools
+from audit.trust.pooling import pooled
 from audit.trust.rule import (
     LEAST_FIDELITY,
     LEAST_GAIN,
@@ -22,6 +23,7 @@ from audit.trust.rule import (
     LEAST_STABLE,
     MOST_INCOMPLETE,
     MOST_RANDOMISED,
+    MOST_SIGN_CHANGE,
     Trial,
 )
 from audit.trust.scaffolding import Asked, Lead, leads, off_manifold, perturbed
@@ -107,22 +109,20 @@ class Shared:
     made_up: Mapping[str, MadeUp]
 
 
-def close(subject: Subject, room: Callable[[], Space], epsilon: float | None) -> Close:
+def close(subject: Subject, near: Callable[[], Nearby]) -> Close:
     """A point near each row with the same answer.
 
     Args:
         subject: the rows.
-        room: what the attacks of this audit may change; may raise what says that there is none.
-        epsilon: the radius; None for the smallest that the attacks use.
+        near: finds the points, in the order of the rows; may raise what says why there are none.
     """
     if "gradients" not in subject.model.capabilities:
         return Close(None, reason="the model gives no gradients")
     try:
-        given = room()
+        found = near()
     except (NotApplicable, NotEvaluable) as error:
         return Close(None, reason=str(error).removesuffix("."))
-    within = given.epsilons[0] if epsilon is None else epsilon
-    return Close(same_answer_nearby(subject.model, subject.explained.inputs, given, within), within)
+    return Close(found, found.epsilon)
 
 
 def made_up(subject: Subject) -> dict[str, MadeUp]:
@@ -199,16 +199,20 @@ def group_differences(subject: Subject, item: Tried, shared: Shared) -> list[Mea
     """The gain of each group's rows minus that of all others, averaged over the fills."""
     curves = shared.curves.values()
     usable = np.logical_and.reduce([curve.usable(item.name) for curve in curves])
-    gain = np.zeros(int(usable.sum()))
-    for curve in curves:
-        gain += curve.gains(item.name).total[usable[curve.usable(item.name)]] / len(shared.curves)
+    gains = [(curve.gains(item.name), usable[curve.usable(item.name)]) for curve in curves]
+
+    def of(rows: Bools) -> Doubles:
+        parts = [pooled(gain.total[kept][rows], gain.size[kept][rows]) for gain, kept in gains]
+        average: Doubles = np.mean(parts, axis=0)
+        return average
+
     found = []
     for feature, sensitive in subject.data.sensitive.items():
         codes = sensitive.codes[subject.explained.index][usable]
         for code, group in enumerate(sensitive.groups):
             inside = codes == code
             if inside.any() and not inside.all():
-                found.append(_difference(gain[inside], gain[~inside], item.name, {feature: group}))
+                found.append(_difference(of(inside), of(~inside), item.name, {feature: group}))
     return found
 
 
@@ -243,7 +247,7 @@ def _faithful(item: Tried, fill: str, found: Faithfulness) -> None:
     }
 
     def share(name: str, values: Doubles) -> Measure:
-        return mean(name, values.tolist(), unit="share", better="higher", **fields)
+        return mean(name, pooled(values, gain.size).tolist(), unit="share", better="higher", **fields)
 
     both = share("faithfulness_gain", gain.total)
     against = share("control_gain", gain.total - control.total)
@@ -281,10 +285,14 @@ def _randomised(subject: Subject, item: Tried, draws: int) -> None:
 
 
 def _stable(subject: Subject, item: Tried, seeds: int) -> None:
-    rank, overlap = _likeness(item, between_seeds(subject, item.name, item.values, seeds), "seed")
-    name = "rank correlation between seeds"
+    likeness, signs = between_seeds(subject, item.name, item.values, seeds)
+    rank, overlap = _likeness(item, likeness, "seed")
+    changed = number("seed_sign_change", signs, item.name, "finite rows", unit="share", better="lower")
+    item.measures.append(changed)
+    asked = partial(Trial, weight="decides", needed=True)
     item.tests += [
-        Trial(name=name, measure=rank, weight="decides", bound=LEAST_STABLE, needed=True),
+        asked(name="rank correlation between seeds", measure=rank, bound=LEAST_STABLE),
+        asked(name="change of sign between seeds", measure=changed, bound=MOST_SIGN_CHANGE, above=False),
         Trial(name="overlap of the leading features between seeds", measure=overlap, weight="told"),
     ]
     other = between_baselines(subject, item.name, item.values)
@@ -325,7 +333,7 @@ def _own(item: Tried) -> None:
     usable = item.item.usable()
     weakens = partial(Trial, weight="weakens")
     if item.item.completeness is not None:
-        error = number("completeness_error", item.item.completeness[usable], item.name, "finite errors")
+        error = number("completeness_error", _errors(item.item, usable), item.name, "finite errors")
         item.tests.append(
             weakens(name="completeness error", measure=error, bound=MOST_INCOMPLETE, above=False)
         )
@@ -333,6 +341,18 @@ def _own(item: Tried) -> None:
         r2 = np.asarray(item.item.extras["r2"], dtype=np.float64)[usable]
         fit = number("local_r2", r2, item.name, "rows around which the answer varies")
         item.tests.append(weakens(name="local fit (R2)", measure=fit, bound=LEAST_FIDELITY))
+
+
+def _errors(item: Attribution, usable: Bools) -> Doubles:
+    """Completeness errors, weighed by the difference that the values should add up to."""
+    error = np.zeros(0) if item.completeness is None else item.completeness[usable]
+    if item.base is None:
+        return error
+    difference = np.abs(item.fx - item.base)[usable]
+    known = np.isfinite(error) & np.isfinite(difference)
+    found = np.full(len(error), np.nan)
+    found[known] = pooled(error[known], difference[known])
+    return found
 
 
 def _off_data(item: Tried, found: Mapping[str, MadeUp]) -> None:

@@ -71,6 +71,21 @@ def test_the_tallies_add_up_to_the_passes():
     assert sum(t.backward for t in tallies) == target.model.passes.backward
 
 
+def test_rows_tried_again_go_through_the_whole_cascade():
+    """A row that fell to a late attack would be lost to the first alone; a sound cascade loses none."""
+    cascade = Cascade(steps=10, queries=20)
+    target = cloud()
+    found = walk(target, RADII, "linf", cascade_attempts(target, cascade, 4, gradients=True), 64)
+    plain = run(cloud(), cascade)
+    for entry, other in zip(found, plain, strict=True):
+        assert (entry.fooled == other.fooled).all()
+        assert entry.raw.fell_again == entry.raw.again == entry.raw.broken
+        assert entry.raw.fooled == entry.fooled.sum()
+    assert found[-1].raw.again > 0
+    spent = sum(t.forward for entry in found for t in entry.tallies) + sum(e.raw.forward for e in found)
+    assert spent == target.model.passes.forward
+
+
 @pytest.mark.parametrize("batch", [1, 7])
 def test_the_batch_size_changes_nothing(batch):
     cascade = Cascade(steps=10, queries=20)

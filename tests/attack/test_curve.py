@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from audit.attack import curve
-from audit.attack.curve import Target, fgsm_curve, noise_curve, pgd_curve
-from audit.attack.loop import Pgd
+from audit.attack.curve import Attempt, Target, fgsm_curve, noise_curve, pgd_attempts, pgd_curve, walk
+from audit.attack.loop import Found, Pgd
 from audit.attack.space import Space
 from audit.model import Model, Passes, state_hash
 
@@ -240,3 +240,103 @@ def test_the_model_and_the_data_are_left_as_they_were():
     for attack in ATTACKS.values():
         attack(target)
     assert (state_hash(target.model.module), target.inputs.tobytes()) == (before, inputs)
+
+
+class Notch(nn.Module):
+    """One input; wrong only at .04 to .07 above .5, and that way leads up on the near side, down beyond."""
+
+    def forward(self, x):
+        lead = 0.015 - (x - 0.555).abs()
+        return torch.cat([torch.zeros_like(x), lead], dim=1)
+
+
+def notched(rows=80):
+    inputs = np.full((rows, 1), 0.5, np.float32)
+    labels, correct = np.zeros(rows, np.int64), np.ones(rows, bool)
+    return Target(model(Notch()), inputs, labels, np.arange(rows), correct, unit_space((1,)), 0)
+
+
+LEAP = Pgd(steps=4, step_size=1.0, random_start=False, loss="margin")
+
+
+def walked(target, radii, attack, again):
+    return walk(target, radii, attack.norm, pgd_attempts(target, attack), again)
+
+
+def test_an_attack_that_leaps_over_what_it_found_is_told_by_its_raw_successes():
+    """With .05 the step ends in the notch, with .3 far beyond it: walked counts hide it, raw ones do not."""
+    near, far = walked(notched(), (0.05, 0.3), LEAP, 64)
+    assert near.fooled.all()
+    assert far.fooled.all()
+    assert (near.raw.fresh, near.raw.fell, near.raw.broken, near.raw.again) == (80, 80, 0, 0)
+    assert (far.raw.fresh, far.raw.fell, far.raw.broken) == (0, 0, 80)
+    assert (far.raw.again, far.raw.fell_again) == (64, 0)
+    assert (far.raw.tried, far.raw.fooled) == (64, 0)
+
+
+def test_an_attack_that_steps_finely_falls_in_again():
+    *_, far = walked(notched(), (0.05, 0.3), Pgd(steps=40, random_start=False, loss="margin"), 64)
+    assert (far.raw.again, far.raw.fell_again) == (64, 64)
+
+
+def test_raw_successes_are_those_of_each_radius_alone():
+    """Slowly: every radius attacked on its own; the rows that were broken before are all tried again."""
+    radii, attack = (0.0, 0.02, 0.05, 0.1), Pgd(steps=3, step_size=0.9, restarts=2)
+    for entry in walked(cloud(), radii, attack, 10_000):
+        (alone,) = pgd_curve(cloud(), (entry.epsilon,), attack)
+        assert entry.raw.tried == 81
+        assert entry.raw.fooled == alone.fooled.sum()
+        assert entry.raw.broken == entry.raw.again
+
+
+def test_trying_again_changes_nothing_of_what_is_found():
+    radii, attack = (0.0, 0.05, 0.1, 0.3), Pgd(steps=5, restarts=2)
+    plain, again = cloud(), cloud()
+    for one, other in zip(walked(plain, radii, attack, 0), walked(again, radii, attack, 7), strict=True):
+        for name in ("fooled", "zero", "nan", "kept", "examples"):
+            assert np.array_equal(getattr(one, name), getattr(other, name)), name
+        assert (one.late, one.rejected) == (other.late, other.rejected)
+        assert one.raw is None
+        assert other.raw.again == min(7, other.raw.broken)
+
+
+def test_what_trying_again_costs_is_counted_and_small():
+    radii, attack = (0.0, 0.05, 0.1, 0.3), Pgd(steps=20)
+    plain, again = cloud(), cloud()
+    walked(plain, radii, attack, 0)
+    found = walked(again, radii, attack, 64)
+    more = again.model.passes.backward - plain.model.passes.backward
+    assert more == sum(entry.raw.backward for entry in found) > 0
+    assert again.model.passes.forward - plain.model.passes.forward == sum(e.raw.forward for e in found)
+    assert more <= 20 * sum(entry.raw.again for entry in found) / 4, "broken rows fall within a few steps"
+
+
+def test_the_rows_tried_again_are_drawn_by_the_seed_and_whatever_the_batch():
+    asked = []
+
+    def attempt(target):
+        def once(positions, labels, inside):
+            asked[-1].extend(positions.tolist())
+            none = torch.zeros(len(positions), dtype=torch.bool)
+            points = (inside.centre + inside.epsilon).clamp(0, 1)
+            return Found(target.model.scores(points).argmax(1) != labels, points, none, none, none)
+
+        return Attempt("all up", once)
+
+    for seed, batch in ((0, 256), (0, 3), (1, 256)):
+        asked.append([])
+        target = cloud(batch, seed=seed)
+        found = walk(target, (0.2, 0.5), "linf", [attempt(target)], 3)
+        assert found[0].fooled.sum() > 10
+        assert found[1].raw.again == 3
+    assert asked[0] == asked[1] != asked[2]
+    assert len(set(asked[0][-3:])) == 3
+    assert found[0].fooled[asked[2][-3:]].all()
+
+
+def test_one_step_is_on_its_own_at_every_radius():
+    for entry in ATTACKS["fgsm"](cloud()):
+        assert (entry.raw.tried, entry.raw.fooled) == (81, entry.fooled.sum())
+    nobody = cloud()
+    nobody.correct[:] = False
+    assert {entry.raw.tried for entry in ATTACKS["fgsm"](nobody)} == {0}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from audit.attack.result import AtEpsilon, AttackResult
+from audit.attack.result import AtEpsilon, AttackResult, Raw
 
 
 def entry(epsilon, fooled, kept):
@@ -53,3 +53,8 @@ def test_radii_on_their_own_hand_on_their_own():
 def test_a_radius_that_was_not_run():
     with pytest.raises(KeyError):
         result(walked=True).at_epsilon(0.15)
+
+
+def test_raw_counts_add_up():
+    raw = Raw(fresh=10, fell=4, broken=100, again=64, fell_again=60)
+    assert (raw.tried, raw.fooled) == (74, 64)

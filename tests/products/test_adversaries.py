@@ -108,3 +108,29 @@ def test_what_is_attacked_can_be_looked_at_by_others():
     aim = shared.target(3)
     assert np.array_equal(aim.rows, shared.rows(3))
     assert np.array_equal(aim.correct, shared.predictions.correct[aim.rows])
+
+
+def test_points_with_the_same_answer_are_found_once_for_the_rows_asked_for():
+    shared = made()
+    rows = np.array([2, 7, 31])  # row 2 is wrong: its answer counts, not its label
+    found = shared.same_answer(rows, 0.2)
+    spent = (shared.model.passes.forward, shared.model.passes.backward)
+    assert shared.same_answer(rows.copy(), 0.2, scale="std") is found
+    assert (shared.model.passes.forward, shared.model.passes.backward) == spent
+    assert shared.same_answer(rows, 0.3) is not found
+    assert shared.same_answer(rows[:2], 0.2) is not found
+    assert shared.same_answer(rows, 0.2, norm="l2") is not found
+    assert shared.same_answer(rows, 0.2, scale="input") is not found
+    assert found.backward_rows == 3
+    assert np.array_equal(found.rows, rows)
+    was, now = (shared.model.predict(x).argmax(1).tolist() for x in (shared.data.inputs[rows], found.points))
+    assert was == now
+    assert found.found.any()
+
+
+def test_points_with_the_same_answer_are_as_near_as_the_smallest_usual_radius():
+    shared = made()
+    assert shared.same_answer(np.arange(4)).epsilon == shared.space().epsilons[0]
+    blind = made(capabilities=frozenset({"logits"}))
+    with pytest.raises(NotApplicable, match="need gradients"):
+        blind.same_answer(np.arange(4))

@@ -76,7 +76,7 @@ class _Group:
         return int(self.coarse[0].sum()), int(self.coarse[1].sum())
 
 
-@check("fairness.calibration", version="2")
+@check("fairness.calibration", version="2", measures={*_BETTER, *_DIFFERENCES.values(), "observed_rate"})
 def calibration(
     data: Dataset,
     predictions: Predictions,

@@ -50,7 +50,11 @@ class _Flips:
         return [g for g in range(len(self.groups)) if g != group]
 
 
-@check("fairness.counterfactual", modality={"tabular"})
+@check(
+    "fairness.counterfactual",
+    modality={"tabular"},
+    measures={"decision_change_rate", "favourable_lost_rate", "favourable_gained_rate"},
+)
 def counterfactual(model: Model, data: Dataset, predictions: Predictions) -> Evidence:
     """Decisions when only the sensitive feature changes.
 

@@ -46,7 +46,7 @@ class _Answers:
         return _Answers(self.true[members], self.given[members], self.rows[members], self.counted)
 
 
-@check("fairness.custom", version="2")
+@check("fairness.custom", version="2", measures={"custom", "custom_difference"})
 def custom(
     data: Dataset,
     predictions: Predictions,

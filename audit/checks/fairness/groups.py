@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from pydantic import Field
 
@@ -77,7 +77,7 @@ _LACKING = {
 }
 
 
-@check("fairness.groups", version="3", weighted=True)
+@check("fairness.groups", version="3", weighted=True, measures=frozenset(get_args(Metric)))
 def groups(
     data: Dataset,
     predictions: Predictions,

@@ -152,7 +152,9 @@ class Tabled:
         return dict(zip(self.features, key, strict=True))
 
 
-@check("fairness.ll144", version="2", weighted=True)
+@check(
+    "fairness.ll144", version="2", weighted=True, measures={"selection_rate", "scoring_rate", "impact_ratio"}
+)
 def ll144(
     data: Dataset,
     predictions: Predictions,

@@ -79,7 +79,20 @@ class _Checked:
     notes: tuple[str, ...]
 
 
-@check("fairness.ll144_published", tasks=frozenset())
+@check(
+    "fairness.ll144_published",
+    tasks=frozenset(),
+    measures={
+        "disagreeing_rows",
+        "disagreeing_rates",
+        "disagreeing_ratios",
+        "disagreeing_sums",
+        "truncated_values",
+        "selection_rate",
+        "scoring_rate",
+        "impact_ratio",
+    },
+)
 def ll144_published(
     folder: Path,
     *,

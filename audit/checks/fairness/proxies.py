@@ -41,7 +41,19 @@ class _Attribute:
     rows: Ints
 
 
-@check("fairness.proxies", version="2", modality={"tabular"}, tasks={"classification", "regression"})
+@check(
+    "fairness.proxies",
+    version="2",
+    modality={"tabular"},
+    tasks={"classification", "regression"},
+    measures={
+        "association",
+        "attribute_accuracy",
+        "attribute_accuracy_gain",
+        "attribute_majority_rate",
+        "reliance",
+    },
+)
 def proxies(
     data: Dataset,
     attributions: Attributions,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Statistics = Mapping[str, float]
 
 # name: interval method, the better direction, and what is averaged of the signed errors
-_AVERAGES: dict[str, tuple[str, Better, Callable[[Doubles], Doubles]]] = {
+AVERAGES: dict[str, tuple[str, Better, Callable[[Doubles], Doubles]]] = {
     "mean_error": ("student_t", "zero", np.positive),
     "mean_absolute_error": ("student_t", "lower", np.abs),
     "root_mean_squared_error": ("root_student_t", "lower", np.square),
@@ -34,7 +34,12 @@ _COMPARED = ("mean_error", "mean_absolute_error")
 _NO_SPREAD = 1e-12
 
 
-@check("fairness.regression", version="2", tasks={"regression"})
+@check(
+    "fairness.regression",
+    version="2",
+    tasks={"regression"},
+    measures={*AVERAGES, *(f"{name}_difference" for name in _COMPARED)},
+)
 def regression(
     model: Model,
     data: Dataset,
@@ -70,7 +75,7 @@ def regression(
     """
     if not data.sensitive:
         raise NotApplicable("the data names no sensitive feature; list them under [data] sensitive")
-    errors = _errors(model, data)
+    errors = prediction_errors(model, data)
     edges = _edges(errors, bins)
     places = np.searchsorted(edges, errors, side="right").astype(np.int64)
     found = list(groupings(data, depth))
@@ -81,8 +86,13 @@ def regression(
     )
 
 
-def _errors(model: Model, data: Dataset) -> Doubles:
-    """[N] prediction minus target."""
+def prediction_errors(model: Model, data: Dataset) -> Doubles:
+    """[N] prediction minus target, in the unit of the target.
+
+    Raises:
+        NotApplicable: the data hold no true values as numbers.
+        NotEvaluable: no rows, not one prediction each, or predictions that are not finite.
+    """
     if data.targets is None:
         raise NotApplicable("the data hold no true values as numbers; read them for the task regression")
     if not len(data):
@@ -101,14 +111,12 @@ def _errors(model: Model, data: Dataset) -> Doubles:
 
 def _measures(item: Grouping, errors: Doubles, floor: int) -> Iterator[Measure]:
     """The averages of every group that occurs, then the comparisons of those that are known."""
-    found = {
-        name: _statistics(of(errors), item.codes, len(item.groups)) for name, (_, _, of) in _AVERAGES.items()
-    }
+    found = {name: moments(of(errors), item.codes, len(item.groups)) for name, (_, _, of) in AVERAGES.items()}
     for group, members in enumerate(item.groups):
-        for name, (method, better, _) in _AVERAGES.items():
+        for name, (method, better, _) in AVERAGES.items():
             own = found[name][group]
             if own["n"]:
-                few = _few(own, floor)
+                few = too_few(own, floor)
                 yield measure(
                     name, method, own, n=int(own["n"]), group=members, unit="", better=better, too_few=few
                 )
@@ -116,8 +124,8 @@ def _measures(item: Grouping, errors: Doubles, floor: int) -> Iterator[Measure]:
         yield from _comparisons(item, name, found[name], floor)
 
 
-def _few(own: Statistics, floor: int) -> str:
-    """Why nothing may be judged on an average: too few rows, or no spread that an interval could rest on."""
+def too_few(own: Statistics, floor: int) -> str:
+    """Why nothing may be judged on an average: too few rows, or no spread for an interval; or empty."""
     if own["n"] < floor:
         return f"{own['n']} rows are fewer than the floor of {floor}: shown and not judged"
     if own["sd"] <= _NO_SPREAD * max(1.0, abs(own["mean"])):
@@ -125,7 +133,7 @@ def _few(own: Statistics, floor: int) -> str:
     return ""
 
 
-def _statistics(values: Doubles, codes: Ints, groups: int) -> list[Statistics]:
+def moments(values: Doubles, codes: Ints, groups: int) -> list[Statistics]:
     """n, mean and standard deviation (n - 1) of the values of each group, from two passes of sums."""
     n = np.bincount(codes, minlength=groups)
     means = np.bincount(codes, weights=values, minlength=groups) / np.maximum(n, 1)
@@ -157,7 +165,7 @@ def _comparisons(item: Grouping, name: str, found: list[Statistics], floor: int)
                 settings={"reference": ", ".join(item.groups[base].values())},
                 unit="",
                 better="zero",
-                too_few=_few(own, floor) or _few(other, floor),
+                too_few=too_few(own, floor) or too_few(other, floor),
             )
 
 

@@ -24,7 +24,13 @@ Population = dict[str, dict[str, float]]
 _ROUNDING = 1e-6
 
 
-@check("fairness.representation", version="2", tasks={"classification", "regression"}, weighted=True)
+@check(
+    "fairness.representation",
+    version="2",
+    tasks={"classification", "regression"},
+    weighted=True,
+    measures={"share", "share_difference", "unknown_share", "base_rate", "mean_target", "missing_rate"},
+)
 def representation(data: Dataset, *, population: Population = {}) -> Evidence:  # noqa: B006 - pydantic copies it; a setting's default must be a value of its type
     """Who is in the data.
 

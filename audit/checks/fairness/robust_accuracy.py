@@ -57,7 +57,18 @@ class _Group:
         return ", ".join(self.who.values())
 
 
-@check("fairness.robust_accuracy", version="2", needs={"logits", "gradients"})
+@check(
+    "fairness.robust_accuracy",
+    version="2",
+    needs={"logits", "gradients"},
+    measures={
+        "clean_accuracy",
+        "robust_accuracy",
+        "robust_accuracy_difference",
+        "flip_rate",
+        "flip_rate_difference",
+    },
+)
 def robust_accuracy(
     data: Dataset,
     adversaries: Adversaries,

@@ -39,7 +39,11 @@ class _Scan:
         return self.counted != self.sought
 
 
-@check("fairness.slices", version="2")
+@check(
+    "fairness.slices",
+    version="2",
+    measures={"error_rate_difference", "selection_rate_difference", "shuffles_as_bad"},
+)
 def slices(
     data: Dataset,
     predictions: Predictions,

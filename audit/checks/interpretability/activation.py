@@ -34,7 +34,12 @@ NOT_AN_EXPLANATION = (
 )
 
 
-@check("interpretability.activation", needs={"logits", "gradients"}, modality={"image"})
+@check(
+    "interpretability.activation",
+    needs={"logits", "gradients"},
+    modality={"image"},
+    measures={"probability_reached", "activation_reached", "activation_over_data", "likeness"},
+)
 def activation(
     model: Model,
     data: Dataset,

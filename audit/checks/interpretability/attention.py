@@ -32,7 +32,12 @@ NOT_AN_ATTRIBUTION = (
 )
 
 
-@check("interpretability.attention", needs={"logits", "modules"}, modality={"series"})
+@check(
+    "interpretability.attention",
+    needs={"logits", "modules"},
+    modality={"series"},
+    measures={"attention_share", "attention_concentration"},
+)
 def attention(
     model: Model,
     data: Dataset,

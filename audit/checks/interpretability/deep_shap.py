@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     "interpretability.deep_shap",
     needs={"logits", "gradients", "modules"},
     modality={"tabular", "image"},
+    measures={"mean_abs_attribution", "completeness_error", "completeness_met_share"},
 )
 def deep_shap(
     model: Model,

@@ -36,6 +36,12 @@ FLOAT = 1e-5
     "interpretability.expected_gradients",
     needs={"logits", "gradients"},
     modality={"tabular", "image", "series"},
+    measures={
+        "mean_abs_attribution",
+        "completeness_error",
+        "completeness_within_error_share",
+        "relative_standard_error",
+    },
 )
 def expected_gradients(
     model: Model,

@@ -27,6 +27,7 @@ FOR_AND_AGAINST = (
     "interpretability.gradcam",
     needs={"logits", "gradients", "modules"},
     modality={"image", "series"},
+    measures={"mean_abs_attribution", "empty_map_share"},
 )
 def gradcam(
     model: Model,

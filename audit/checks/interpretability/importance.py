@@ -27,7 +27,12 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 LEVEL = 0.95
 
 
-@check("interpretability.importance", needs={"logits"}, modality={"tabular", "image", "series"})
+@check(
+    "interpretability.importance",
+    needs={"logits"},
+    modality={"tabular", "image", "series"},
+    measures={"mean_abs_attribution", "mean_abs_attribution_difference"},
+)
 def importance(
     data: Dataset,
     attributions: Attributions,

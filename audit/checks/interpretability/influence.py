@@ -27,7 +27,11 @@ _SHOWN = 10
 _BLOCK = 2**24
 
 
-@check("interpretability.influence", needs={"logits", "modules"})
+@check(
+    "interpretability.influence",
+    needs={"logits", "modules"},
+    measures={"influence_concentration", "same_label_share", "contradicted_label_share"},
+)
 def influence(
     model: Model,
     data: Dataset,

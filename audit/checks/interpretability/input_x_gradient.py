@@ -25,6 +25,7 @@ FROM_ZERO = (
     "interpretability.input_x_gradient",
     needs={"logits", "gradients"},
     modality={"tabular", "image", "series"},
+    measures={"mean_abs_attribution", "gap_to_zero_input"},
 )
 def input_x_gradient(
     model: Model,

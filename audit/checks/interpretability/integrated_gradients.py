@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     version="2",
     needs={"logits", "gradients"},
     modality={"tabular", "image", "series"},
+    measures={"mean_abs_attribution", "completeness_error", "completeness_met_share"},
 )
 def integrated_gradients(
     model: Model,

@@ -29,7 +29,9 @@ NOISE = 1e-5
 DRAWN = 10
 
 
-@check("interpretability.interactions", needs={"logits"}, modality={"tabular"})
+@check(
+    "interpretability.interactions", needs={"logits"}, modality={"tabular"}, measures={"interaction_strength"}
+)
 def interactions(
     model: Model,
     data: Dataset,

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from audit.products.attributions import Attributions
 
 
-@check("interpretability.layer_conductance", needs={"logits", "gradients", "modules"})
+@check(
+    "interpretability.layer_conductance",
+    needs={"logits", "gradients", "modules"},
+    measures={"mean_abs_attribution", "completeness_error", "completeness_met_share"},
+)
 def layer_conductance(
     data: Dataset,
     attributions: Attributions,

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     from audit.products.attributions import Attributions
 
 
-@check("interpretability.lime", needs={"logits"}, modality={"tabular", "image"})
+@check(
+    "interpretability.lime",
+    needs={"logits"},
+    modality={"tabular", "image"},
+    measures={"mean_abs_attribution", "local_r2", "local_prediction_error"},
+)
 def lime(
     model: Model,
     data: Dataset,

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     from audit.products.attributions import Attributions
 
 
-@check("interpretability.lrp", needs={"logits", "gradients", "modules"}, modality={"tabular", "image"})
+@check(
+    "interpretability.lrp",
+    needs={"logits", "gradients", "modules"},
+    modality={"tabular", "image"},
+    measures={"mean_abs_attribution", "absorbed_share"},
+)
 def lrp(
     model: Model,
     data: Dataset,

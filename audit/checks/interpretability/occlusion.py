@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     "interpretability.occlusion",
     needs={"logits"},
     modality={"tabular", "image", "series"},
+    measures={"mean_abs_attribution", "unmoved_share"},
 )
 def occlusion(
     model: Model,

@@ -59,7 +59,12 @@ class Found:
         return found
 
 
-@check("interpretability.partial_dependence", needs={"logits"}, modality={"tabular"})
+@check(
+    "interpretability.partial_dependence",
+    needs={"logits"},
+    modality={"tabular"},
+    measures={"partial_dependence_range", "average_marginal_effect"},
+)
 def partial_dependence(
     model: Model,
     data: Dataset,

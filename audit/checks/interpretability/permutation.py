@@ -27,7 +27,12 @@ KINDS = (("accuracy_drop", "share"), ("log_loss_increase", "nats"))
 DRAWN = 15
 
 
-@check("interpretability.permutation", needs={"logits"}, modality={"tabular"})
+@check(
+    "interpretability.permutation",
+    needs={"logits"},
+    modality={"tabular"},
+    measures={"accuracy_drop", "log_loss_increase"},
+)
 def permutation(
     model: Model,
     data: Dataset,

@@ -20,7 +20,17 @@ if TYPE_CHECKING:
     from audit.products.attributions import Attributions
 
 
-@check("interpretability.permutation_shap", needs={"logits"}, modality={"tabular", "image"})
+@check(
+    "interpretability.permutation_shap",
+    needs={"logits"},
+    modality={"tabular", "image"},
+    measures={
+        "mean_abs_attribution",
+        "completeness_error",
+        "completeness_met_share",
+        "relative_standard_error",
+    },
+)
 def permutation_shap(
     model: Model,
     data: Dataset,

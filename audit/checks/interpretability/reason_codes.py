@@ -61,7 +61,18 @@ class Found:
         return found
 
 
-@check("interpretability.reason_codes", needs={"logits"}, modality={"tabular"})
+@check(
+    "interpretability.reason_codes",
+    needs={"logits"},
+    modality={"tabular"},
+    measures={
+        "complete_reasons_share",
+        "stable_reasons",
+        "reason_share",
+        "protected_attribution_share",
+        "protected_among_leading",
+    },
+)
 def reason_codes(
     model: Model,
     data: Dataset,

@@ -25,6 +25,7 @@ MASKED = (
     "interpretability.rise",
     needs={"logits"},
     modality={"image", "series"},
+    measures={"mean_abs_attribution", "relative_standard_error"},
 )
 def rise(
     model: Model,

@@ -23,7 +23,12 @@ LOCAL_SLOPE = (
 )
 
 
-@check("interpretability.saliency", needs={"logits", "gradients"}, modality={"tabular", "image", "series"})
+@check(
+    "interpretability.saliency",
+    needs={"logits", "gradients"},
+    modality={"tabular", "image", "series"},
+    measures={"mean_abs_attribution", "zero_gradient_share"},
+)
 def saliency(
     model: Model,
     data: Dataset,

@@ -25,7 +25,12 @@ if TYPE_CHECKING:
     from audit.products.attributions import Attributions
 
 
-@check("interpretability.shap", needs={"logits"}, modality={"tabular", "image", "series"})
+@check(
+    "interpretability.shap",
+    needs={"logits"},
+    modality={"tabular", "image", "series"},
+    measures={"mean_abs_attribution", "additivity_error", "relative_standard_error"},
+)
 def shap(
     model: Model,
     data: Dataset,

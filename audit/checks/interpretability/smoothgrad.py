@@ -29,6 +29,7 @@ FINDINGS = {
     "interpretability.smoothgrad",
     needs={"logits", "gradients"},
     modality={"tabular", "image", "series"},
+    measures={"mean_abs_attribution", "relative_standard_error"},
 )
 def smoothgrad(
     model: Model,

@@ -57,7 +57,19 @@ class Fitted:
     fitted_on: int
 
 
-@check("interpretability.surrogate", needs={"logits"}, modality={"tabular"})
+@check(
+    "interpretability.surrogate",
+    needs={"logits"},
+    modality={"tabular"},
+    measures={
+        "tree_fidelity",
+        "linear_fidelity",
+        "majority_agreement",
+        "tree_fidelity_over_majority",
+        "linear_fidelity_over_majority",
+        "linear_r2",
+    },
+)
 def surrogate(
     model: Model,
     data: Dataset,

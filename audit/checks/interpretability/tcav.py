@@ -30,7 +30,11 @@ _MOST_CONTROLS = 200
 _HALF = 0.5
 
 
-@check("interpretability.tcav", needs={"logits", "gradients", "modules"})
+@check(
+    "interpretability.tcav",
+    needs={"logits", "gradients", "modules"},
+    measures={"concept_accuracy", "tcav_score"},
+)
 def tcav(
     model: Model,
     data: Dataset,

@@ -40,7 +40,33 @@ DRAWS = {"image": 4}
 Pairs = Sequence[tuple[str, str, Measure, Measure]]
 
 
-@check("interpretability.trust", needs={"logits"}, modality={"tabular", "image", "series"})
+@check(
+    "interpretability.trust",
+    needs={"logits"},
+    modality={"tabular", "image", "series"},
+    measures={
+        "trust",
+        "faithfulness_gain",
+        "faithfulness_difference",
+        "control_gain",
+        "deletion_gain",
+        "insertion_gain",
+        "indistinguishable_share",
+        "randomised_rank_correlation",
+        "seed_rank_correlation",
+        "seed_sign_change",
+        "seed_top_overlap",
+        "baseline_rank_correlation",
+        "baseline_top_overlap",
+        "nearby_rank_correlation",
+        "nearby_top_overlap",
+        "agreement_rank_correlation",
+        "agreement_top_overlap",
+        "on_manifold_lead",
+        "off_manifold_lead",
+        "off_manifold_share",
+    },
+)
 def trust(
     model: Model,
     data: Dataset,
@@ -54,7 +80,7 @@ def trust(
     target: Literal["predicted", "favourable"] = "predicted",
     rankings: Annotated[int, Field(ge=20, le=1000)] = 20,
     steps: Annotated[int, Field(ge=2, le=64)] = 8,
-    background: AtLeastOne = 8,
+    background: AtLeastOne = 32,
     seeds: AtLeastOne = 1,
     draws: Annotated[int, Field(ge=2, le=64)] | None = None,
     top: AtLeastOne = 3,
@@ -70,16 +96,19 @@ def trust(
     them. The answer should fall and rise faster than with random orders of the same row, and faster than
     with an order that looks at the data and never asks the model. What is taken away must be filled, and the
     fill can decide the result, so this is done with two. `deletion_gain`, `insertion_gain`, their mean
-    `faithfulness_gain`, and `control_gain` are shares of the range of the answer in a row; 0 is no better
-    than random, or than the control. `indistinguishable_share` counts rows in which more than 5 % of the
+    `faithfulness_gain`, and `control_gain` are shares of the range of the answer; 0 is no better than random,
+    or than the control. A row weighs by its own range: where the answer hardly moves there is little to
+    explain. `indistinguishable_share` counts rows in which more than 5 % of the
     random orders do as well. Where an explanation says how much a feature matters and not which way it
     pushed the answer (saliency, and LIME in tables), the order is by size, and what is followed is how close
     the answer stays to that of the whole row.
 
     Random weights: an explanation of what the model learned must change when the weights are random
     (`randomised_rank_correlation`). The model gets its weights back, which its hash proves. Stability:
-    another seed should give the same ranking (`seed_rank_correlation`, `seed_top_overlap`); what another
-    baseline gives is told. Agreement between the methods is told: it is not truth, and where methods
+    another seed should rank the features the same by the size of their attributions
+    (`seed_rank_correlation`, `seed_top_overlap`) and leave their signs (`seed_sign_change`, the share of all
+    attribution that changes its sign, so that values close to 0 hardly count); what another baseline gives
+    is told. Agreement between the methods is told: it is not truth, and where methods
     disagree there is no single ranking. Fragility: at a point within `epsilon` that the model answers the
     same, found by one step along the gradient, the explanation should be the same
     (`nearby_rank_correlation`); a stronger search could find more. Made-up rows: some methods ask the model
@@ -120,7 +149,8 @@ def trust(
     values = {item.name: item.values for item in found}
     before = _passes(model)
     curves = faithfulness(subject, values, rankings=rankings, steps=steps, background=background)
-    shared = Shared(curves, close(subject, adversaries.space, epsilon), made_up(subject))
+    near = partial(adversaries.same_answer, explained.index, epsilon)
+    shared = Shared(curves, close(subject, near), made_up(subject))
     together += _passes(model) - before
     for item in found:
         put_to_the_test(subject, item, shared, seeds=seeds, draws=draws or DRAWS.get(data.modality, 8))

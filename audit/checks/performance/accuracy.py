@@ -22,7 +22,13 @@ _CONFUSIONS_SHOWN = 30
 _BARS_SHOWN = 40
 
 
-@check("performance.accuracy", needs={"logits"}, tasks={"classification"}, weighted=True)
+@check(
+    "performance.accuracy",
+    needs={"logits"},
+    tasks={"classification"},
+    weighted=True,
+    measures={"accuracy", "balanced_accuracy"},
+)
 def accuracy(data: Dataset, predictions: Predictions) -> Evidence:
     """How often the model is right.
 

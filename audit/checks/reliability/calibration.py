@@ -27,7 +27,20 @@ _MOST_CLASSES = 100
 _FEW_WRONG = 20
 
 
-@check("reliability.calibration", needs={"logits"})
+@check(
+    "reliability.calibration",
+    needs={"logits"},
+    measures={
+        "expected_calibration_error",
+        "overconfidence",
+        "confidence_where_wrong",
+        "brier",
+        "log_loss",
+        "debiased_calibration_error",
+        "classwise_calibration_error",
+        "expected_calibration_error_difference",
+    },
+)
 def calibration(
     model: Model,
     data: Dataset,

@@ -58,7 +58,9 @@ class _Tested:
         return {"method": self.method, **self.condition.settings}
 
 
-@check("reliability.conformal", needs={"logits"})
+@check(
+    "reliability.conformal", needs={"logits"}, measures={"coverage", "coverage_difference", "mean_set_size"}
+)
 def conformal(
     model: Model,
     data: Dataset,

@@ -26,7 +26,7 @@ _HEAVIEST = 5
 _ARRAYS = ("inputs", "images", "x", "X")
 
 
-@check("reliability.ood", needs={"logits"})
+@check("reliability.ood", needs={"logits"}, measures={"auroc", "false_positive_rate"})
 def ood(
     model: Model,
     data: Dataset,

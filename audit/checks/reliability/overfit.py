@@ -24,7 +24,20 @@ if TYPE_CHECKING:
 _BINS = 1024
 
 
-@check("reliability.overfit", needs={"logits"})
+@check(
+    "reliability.overfit",
+    needs={"logits"},
+    measures={
+        "train_accuracy",
+        "test_accuracy",
+        "accuracy_difference",
+        "train_log_loss",
+        "test_log_loss",
+        "log_loss_difference",
+        "membership_auc",
+        "shared_rows",
+    },
+)
 def overfit(
     model: Model,
     data: Dataset,

@@ -48,7 +48,19 @@ class _Ranked:
         return np.asarray(self.rank >= least)
 
 
-@check("reliability.selective")
+@check(
+    "reliability.selective",
+    measures={
+        "aurc",
+        "excess_aurc",
+        "coverage_at_risk",
+        "selective_accuracy",
+        "kept_share",
+        "kept_less_passed_accuracy",
+        "selective_accuracy_difference",
+        "kept_share_difference",
+    },
+)
 def selective(
     data: Dataset,
     predictions: Predictions,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _TERTILES = (1 / 3, 2 / 3)
 
 
-@check("reliability.slices")
+@check("reliability.slices", measures={"error_rate", "error_rate_difference", "shuffles_as_bad"})
 def slices(
     data: Dataset,
     predictions: Predictions,

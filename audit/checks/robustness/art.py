@@ -45,7 +45,11 @@ AttackName = Annotated[str, AfterValidator(_known_attack)]
 ArgumentValues = Annotated[dict[str, Any], AfterValidator(_known_arguments)]
 
 
-@check("robustness.art", needs={"logits"})
+@check(
+    "robustness.art",
+    needs={"logits"},
+    measures={"clean_accuracy", "robust_accuracy", "attack_success_rate", "median_distance_found"},
+)
 def art(
     data: Dataset,
     adversaries: Adversaries,

@@ -65,7 +65,20 @@ _RANDOM = "the model's answers change from pass to pass, so nothing can be said"
 _FIXED = "some columns may not move, so the whole range need not reach every row"
 
 
-@check("robustness.attack_sanity", needs={"logits"})
+@check(
+    "robustness.attack_sanity",
+    needs={"logits"},
+    measures={
+        "attack_trust",
+        "failed_checks",
+        "serious_checks",
+        "zero_gradient_share",
+        "nan_share",
+        "control_found_share",
+        "clean_accuracy",
+        "robust_accuracy",
+    },
+)
 def attack_sanity(
     data: Dataset,
     adversaries: Adversaries,

@@ -47,7 +47,11 @@ class _Rows:
         return int((self.certified[epsilon] & self.fooled[epsilon]).sum())
 
 
-@check("robustness.certified", needs={"logits", "gradients"})
+@check(
+    "robustness.certified",
+    needs={"logits", "gradients"},
+    measures={"clean_accuracy", "certified_accuracy", "robust_accuracy", "certificate_violations"},
+)
 def certified(
     model: Model,
     data: Dataset,

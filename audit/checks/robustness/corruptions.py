@@ -68,7 +68,19 @@ class _Seen:
     severities: Sequence[int]
 
 
-@check("robustness.corruptions", needs={"logits"}, modality={"image", "tabular"})
+@check(
+    "robustness.corruptions",
+    needs={"logits"},
+    modality={"image", "tabular"},
+    measures={
+        "clean_accuracy",
+        "corruption_accuracy",
+        "family_accuracy",
+        "severity_accuracy",
+        "mean_corruption_accuracy",
+        "robust_accuracy",
+    },
+)
 def corruptions(
     model: Model,
     data: Dataset,

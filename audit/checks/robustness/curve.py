@@ -29,6 +29,8 @@ _COUNTED = (
     "claimed but rejected",
     "zero gradient",
     "gradient not finite",
+    "tried on its own",
+    "fooled on its own",
 )
 
 
@@ -114,11 +116,13 @@ def _counts(result: AttackResult) -> Table:
         columns=_COUNTED,
         rows=[_count(result, entry) for entry in result.at],
         note="Rows already wrong are not attacked and count as not robust. Each fooled row was judged again: "
-        "it is inside epsilon, inside the valid range and misclassified in a fresh pass.",
+        "it is inside epsilon, inside the valid range and misclassified in a fresh pass. On its own: what "
+        "the attack does at this epsilon whatever it found at a smaller one, on the rows that still stood "
+        "and on some of those broken before, tried again as if for the first time.",
     )
 
 
-def _count(result: AttackResult, entry: AtEpsilon) -> tuple[float | int, ...]:
+def _count(result: AttackResult, entry: AtEpsilon) -> tuple[float | int | None, ...]:
     """One row of the table, in the order of `_COUNTED`."""
     fooled = int(entry.fooled.sum())
     return (
@@ -130,6 +134,8 @@ def _count(result: AttackResult, entry: AtEpsilon) -> tuple[float | int, ...]:
         sum(entry.rejected.values()),
         int(entry.zero.sum()),
         int(entry.nan.sum()),
+        None if entry.raw is None else entry.raw.tried,
+        None if entry.raw is None else entry.raw.fooled,
     )
 
 

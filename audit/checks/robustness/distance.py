@@ -28,7 +28,11 @@ _BLIND_SHARE = 0.1
 _POINTS = 41
 
 
-@check("robustness.distance", needs={"logits", "gradients"})
+@check(
+    "robustness.distance",
+    needs={"logits", "gradients"},
+    measures={"clean_accuracy", "adversarial_distance", "attack_success_rate"},
+)
 def distance(
     data: Dataset,
     adversaries: Adversaries,

@@ -74,7 +74,20 @@ class _Setting:
         )
 
 
-@check("robustness.feasible", needs={"logits"}, modality={"tabular"})
+@check(
+    "robustness.feasible",
+    needs={"logits"},
+    modality={"tabular"},
+    measures={
+        "clean_accuracy",
+        "robust_accuracy",
+        "attack_success_rate",
+        "favourable_lost_rate",
+        "favourable_gained_rate",
+        "robust_accuracy_touching_protected",
+        "fooled_by_protected_alone",
+    },
+)
 def feasible(
     model: Model,
     data: Dataset,

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from audit.products.adversaries import Adversaries
 
 
-@check("robustness.fgsm", needs={"logits", "gradients"})
+@check(
+    "robustness.fgsm",
+    needs={"logits", "gradients"},
+    measures={"clean_accuracy", "robust_accuracy", "attack_success_rate"},
+)
 def fgsm(
     data: Dataset,
     adversaries: Adversaries,

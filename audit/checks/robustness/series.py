@@ -68,7 +68,12 @@ class _Seen:
     right: npt.NDArray[np.bool_]
 
 
-@check("robustness.series", needs={"logits"}, modality={"series"})
+@check(
+    "robustness.series",
+    needs={"logits"},
+    modality={"series"},
+    measures={"clean_accuracy", "average_accuracy", "robust_accuracy"},
+)
 def series(
     model: Model,
     data: Dataset,

@@ -28,7 +28,11 @@ _IN_SIGMAS = (0.0, 0.5, 1.0, 2.0)
 _TOLD = 3
 
 
-@check("robustness.smoothing", needs={"logits"})
+@check(
+    "robustness.smoothing",
+    needs={"logits"},
+    measures={"clean_accuracy", "abstention_rate", "certified_accuracy", "average_certified_radius"},
+)
 def smoothing(
     model: Model,
     data: Dataset,

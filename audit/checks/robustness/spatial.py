@@ -66,7 +66,12 @@ class _Found:
     rejected: int
 
 
-@check("robustness.spatial", needs={"logits"}, modality={"image"})
+@check(
+    "robustness.spatial",
+    needs={"logits"},
+    modality={"image"},
+    measures={"clean_accuracy", "robust_accuracy", "attack_success_rate", "average_accuracy"},
+)
 def spatial(
     model: Model,
     data: Dataset,

@@ -366,6 +366,22 @@ def test_fragile_explanations_are_weak():
     assert card_of(found, "saliency")["rank correlation with a point nearby"][5] == "failed"
 
 
+def test_points_nearby_are_those_of_the_attacks_of_the_audit():
+    """Asked again for the rows of the card, the product has them already; other rows it has not."""
+    data, model = table(), model_of(mlp())
+    attacks = adversaries(model, data, predictions(model, data), 0)
+    source = attributions(model, data, 0)
+    settings = trust.settings({"methods": ["saliency"], "epsilon": 0.3})
+    trust.measure(model, data, 0, source, attacks, **settings)
+    rows = source.explained(rows=32, output="log_odds", target="predicted").index
+    spent = model.passes.forward
+    found = attacks.same_answer(rows, 0.3)
+    assert model.passes.forward == spent
+    assert found.found.any()
+    attacks.same_answer(rows, 0.4)
+    assert model.passes.forward > spent
+
+
 def test_every_number_can_be_derived_again_and_every_figure_drawn():
     found = measured(mlp(), table())
     for item in found.measures:

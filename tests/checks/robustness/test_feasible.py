@@ -352,3 +352,18 @@ def test_the_check_is_imported_without_torch():
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_search_is_that_of_the_product_and_runs_once():
+    """Asked again by another, with the same settings, it costs nothing but the classes for the tables."""
+    model, data = linear([1, 0.1, 0, 0.3, 0], -5), table()
+    shared = attacks(model, data)
+    settings = feasible.settings({"protected": ["sex"], "touch_protected": True})
+    first = feasible.measure(data, shared, **settings)
+    spent = (model.passes.forward, model.passes.backward)
+    again = feasible.measure(data, shared, **settings)
+    classes = sum(int(m.statistics["n"] - m.statistics["x"]) for m in again.measures if m.name == "x")
+    assert [m.value for m in again.measures] == [m.value for m in first.measures]
+    assert model.passes.backward == spent[1]
+    examples = shared.feasible([0.0, *EPSILONS], Search(), protected=["sex"])
+    assert model.passes.forward - spent[0] == sum(len(entry.kept) for entry in examples.at) + classes

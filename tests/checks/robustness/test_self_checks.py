@@ -1,11 +1,14 @@
 """Masked gradients must be found, a plain model must not be accused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from scipy.special import betaincinv
 from torch import nn
 
-from audit.attack.result import AtEpsilon, AttackResult
+from audit.attack.result import AtEpsilon, AttackResult, Raw
 from audit.checks.robustness import self_checks
 from audit.checks.robustness.fgsm import fgsm
 from audit.checks.robustness.pgd import pgd
@@ -137,6 +140,68 @@ def test_pgd_with_too_small_steps_is_weaker_than_one_step(trained):
     assert "a single step (FGSM) fools" in attacked(evidence)[0].unreliable
 
 
+class Notch(nn.Module):
+    """Class 1 only at .04 to .07 above .5; up to there its score rises, beyond it falls."""
+
+    def forward(self, x):
+        lead = 0.015 - (x - 0.555).abs()
+        return torch.cat([torch.zeros_like(x), lead], dim=1)
+
+
+def notched(step_size):
+    points = np.full((100, 1), 0.5, np.float32)
+    points[1::2] = 0.1  # too far away at any of the radii
+    data = Dataset(inputs=points, labels=np.zeros(100, np.int64), modality="series", classes=("in", "out"))
+    model = Model(module=Notch().eval(), device=torch.device("cpu"), input_range=(0.0, 1.0))
+    shared = adversaries(model, data, predictions(model, data), 0)
+    settings = {
+        "epsilon": [0.05, 0.3, 0.35], "steps": 40, "step_size": step_size, "random_start": False,
+        "loss": "margin",
+    }  # fmt: skip
+    return pgd.measure(data, shared, **pgd.settings(settings))
+
+
+def test_steps_that_leap_over_the_nearby_error_make_the_larger_radii_unreliable():
+    """Steps of a whole epsilon: at .05 half of the rows fall, at .3 none would, on its own."""
+    evidence = notched(1.0)
+    assert outcomes(evidence)["more epsilon fools no fewer"] == "failed"
+    told = {m.settings["epsilon"]: m.unreliable for m in attacked(evidence) if m.name == "robust_accuracy"}
+    assert told[0.05] == ""
+    assert "on its own it fools 50 rows fewer than at the smaller epsilon 0.05" in told[0.3]
+    assert told[0.35] != ""
+    assert [m.value for m in evidence.measures if m.name == "robust_accuracy"] == [0.5] * 3
+    (counts,) = [t for t in evidence.tables if t.name == "counts"]
+    places = [counts.columns.index(f"{name} on its own") for name in ("tried", "fooled")]
+    assert [tuple(row[i] for i in places) for row in counts.rows] == [(100, 0), (100, 50), (100, 0), (100, 0)]
+
+
+def test_steps_that_fit_are_not_accused():
+    evidence = notched(0.05)
+    assert outcomes(evidence)["more epsilon fools no fewer"] == "held"
+    assert [m.unreliable for m in attacked(evidence)] == [""] * 6
+
+
+def test_an_audit_of_several_radii_of_a_plain_model_is_not_accused(trained):
+    from audit.checks.robustness.worst_case import worst_case
+
+    net, data = trained
+    model = Model(module=net, device=torch.device("cpu"), input_range=(0.0, 1.0))
+    shared = adversaries(model, data, predictions(model, data), 0)
+    radii = [0.02, 0.05, 0.08, 0.1, 0.15, 0.2]
+    strong = worst_case.settings({"epsilon": radii, "steps": 10, "queries": 20, "targets": 2, "rows": 100})
+    for evidence in (
+        pgd.measure(data, shared, **pgd.settings({"epsilon": radii})),
+        worst_case.measure(data, shared, **strong),
+    ):
+        assert set(outcomes(evidence).values()) == {"held"}
+        assert {m.unreliable for m in attacked(evidence)} == {""}
+        (counts,) = [t for t in evidence.tables if t.name == "counts"]
+        (line,) = [row for row in counts.rows if row[0] == 0.1]
+        tried, fooled = line[-2:]
+        assert fooled <= line[3]
+        assert tried > line[1] - line[2] - line[3], "rows that were broken before were tried again"
+
+
 def result(fooled, zero=(), nan=(), rejected=(), attacked=1000, *, walked=False):
     """An attack on `attacked` rows; radii 0, .1, .2, ... with these counts."""
 
@@ -218,6 +283,58 @@ def test_a_curve_that_rises_again_is_found_at_each_larger_radius():
     assert set(found.failed) == {0.2, 0.3}
     assert "100 rows fewer" in found.failed[0.2]
     assert "smaller epsilon 0.1" in found.failed[0.3]
+
+
+def on_its_own(*raws, attacked=1000):
+    """A walked attack with these raw counts: (fresh, fell, broken, tried again, fell again) at 0, .1, ..."""
+    fooled = [fell + broken for _, fell, broken, _, _ in raws]
+    names = ("fresh", "fell", "broken", "again", "fell_again")
+    plain = result(fooled, attacked=attacked, walked=True)
+    at = [
+        replace(entry, raw=Raw(**dict(zip(names, raw, strict=True))))
+        for entry, raw in zip(plain.at, raws, strict=True)
+    ]
+    return replace(plain, at=tuple(at))
+
+
+def test_a_walked_attack_is_judged_by_what_it_does_on_its_own():
+    """50 of 100 fall at .1; all 50 are tried again at .2, where 20 fall, and 6 new ones: 24 fewer."""
+    found = self_checks.monotone(
+        on_its_own((100, 0, 0, 0, 0), (100, 50, 0, 0, 0), (50, 6, 50, 50, 20), attacked=100)
+    )
+    assert set(found.failed) == {0.2}
+    assert found.failed[0.2] == "on its own it fools 24 rows fewer than at the smaller epsilon 0.1"
+    assert "20 of 50 fell again at 0.2 (50 broken before)" in found.evidence
+    assert "26 of 100 at 0.2" in found.evidence
+
+
+@pytest.mark.parametrize(("again", "failed"), [(50, False), (44, False), (43, False), (42, True)])
+def test_what_is_lost_may_be_made_up_for_by_new_ones_and_one_row(again, failed):
+    raws = ((100, 0, 0, 0, 0), (100, 50, 0, 0, 0), (50, 6, 50, 50, again))
+    assert bool(self_checks.monotone(on_its_own(*raws, attacked=100)).failed) == failed
+
+
+@pytest.mark.parametrize(("again", "failed"), [(64, False), (60, False), (40, True), (0, True)])
+def test_a_sample_is_allowed_for(again, failed):
+    """900 broken before, 64 of them tried again, 100 stand and 20 of them fall."""
+    raws = ((1000, 0, 0, 0, 0), (1000, 900, 0, 0, 0), (100, 20, 900, 64, again))
+    found = self_checks.monotone(on_its_own(*raws))
+    assert bool(found.failed) == failed
+    if failed:
+        high = (1 - 0.005 ** (1 / 64)) if again == 0 else float(betaincinv(again + 1, 64 - again, 0.995))
+        assert f"at least {int(900 - (20 + 900 * high))} rows fewer" in found.failed[0.2]
+
+
+def test_a_larger_radius_that_makes_up_for_it_is_not_accused():
+    raws = (
+        (100, 0, 0, 0, 0), (100, 50, 0, 0, 0), (50, 0, 50, 50, 20), (50, 40, 50, 50, 50),
+        (10, 0, 90, 64, 0),
+    )  # fmt: skip
+    assert set(self_checks.monotone(on_its_own(*raws, attacked=100)).failed) == {0.2, 0.4}
+
+
+def test_without_raw_counts_the_reader_is_told_that_nothing_could_fall():
+    assert "by construction" in self_checks.monotone(result([0, 10, 20], walked=True)).evidence
 
 
 def test_rejected_examples_are_found():
