@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from audit.check import Check, check
+from audit.compare import compare
 from audit.errors import AuditError, CheckError, ConfigError, LoadError, NotApplicable, NotEvaluable
 from audit.evidence import Evidence, Figure, Measure, Table
 from audit.judge import judge
@@ -15,6 +16,7 @@ from audit.policy import Judgement, Limit, Policy, Verdict
 from audit.record import Finding, Record, read_record
 from audit.render import render
 from audit.stats import mean, proportion
+from audit.verify import verify
 
 if TYPE_CHECKING:
     from audit.dataset import Dataset
@@ -65,6 +67,7 @@ __all__ = [
     "Verdict",
     "audit",
     "check",
+    "compare",
     "judge",
     "load_data",
     "load_model",
@@ -73,4 +76,5 @@ __all__ = [
     "proportion",
     "read_record",
     "render",
+    "verify",
 ]

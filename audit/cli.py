@@ -11,14 +11,18 @@ import typer
 
 from audit.commands.attest import attest
 from audit.commands.checks import checks
+from audit.commands.compare import compare
 from audit.commands.demo import demo
 from audit.commands.documents import documents
 from audit.commands.init import init
 from audit.commands.judge import judge
+from audit.commands.keygen import keygen
 from audit.commands.options import complain
 from audit.commands.render import render
 from audit.commands.run import run
 from audit.commands.schema import schema
+from audit.commands.sign import sign
+from audit.commands.verify import verify
 from audit.commands.waive import waive
 from audit.errors import EXIT_CANNOT_SAY_YES, EXIT_CONFIG, EXIT_OK, AuditError
 
@@ -40,9 +44,13 @@ _EXAMPLES = (
     (checks, "model-audit checks robustness.pgd"),
     (documents, "model-audit documents"),
     (judge, "model-audit judge runs/today --policy strict.toml"),
+    (compare, "model-audit compare runs/old runs/new --output comparison.html"),
     (waive, "model-audit waive runs/today 4f1d2c9a80b37e65 --owner Ann --reason later --expires 2027-01-31"),
     (render, "model-audit render runs/today --document technical-report"),
     (attest, "model-audit attest runs/today --document eu-ai-act-annex-iv"),
+    (keygen, "model-audit keygen --out audit.key"),
+    (sign, "model-audit sign runs/today --key audit.key"),
+    (verify, "model-audit verify runs/today --key audit.pub"),
     (schema, "model-audit schema > record.schema.json"),
 )
 for _command, _example in _EXAMPLES:

@@ -345,7 +345,7 @@ class _Source:
         for text in reversed(self.overrides):
             given = read_override(text)[0]
             alias = ("model", *given[2:]) if given[:2] == ("models", self.name) else given
-            if tuple(keys[: len(alias)]) == alias or alias[: len(keys)] == tuple(keys):
+            if tuple(keys[: len(alias)]) == alias:
                 return f"--set {text}"
         return str(self.path)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -65,12 +66,17 @@ class Draws:
 
     def _words(self, count: int, part: str) -> Tensor:
         """[n, count] int64 of 64 random bits."""
-        name = zlib.crc32(f"{self.purpose}/{part}".encode())
-        (start,) = np.random.SeedSequence([self.seed, name]).generate_state(1, np.uint64)
         rows = torch.tensor(self.rows, dtype=torch.int64, device=self.device)
-        state = _mixed(rows * _signed(_ROW_STEP) + _signed(int(start)))
+        state = _mixed(rows * _signed(_ROW_STEP) + _start(self.seed, f"{self.purpose}/{part}"))
         counter = torch.arange(1, count + 1, dtype=torch.int64, device=self.device)
         return _mixed(state[:, None] + counter * _signed(_GOLDEN))
+
+
+@lru_cache(maxsize=1024)
+def _start(seed: int, name: str) -> int:
+    """Where the streams of this name begin."""
+    (start,) = np.random.SeedSequence([seed, zlib.crc32(name.encode())]).generate_state(1, np.uint64)
+    return _signed(int(start))
 
 
 def _fractions(words: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from audit.errors import EXIT_CANNOT_SAY_YES, EXIT_LIMIT_BROKEN, EXIT_OK
 from audit.evidence import Doubt, Measure
 from audit.policy import Judgement, Leniency, Policy, Verdict, judge_measures
-from audit.record import Finding, Outcome, Planned, Record
+from audit.record import Change, Finding, Outcome, Planned, Record
 from audit.waiver import Waivers, fingerprint, remarks, waive
 
 _GRAVITY = (
@@ -26,7 +26,8 @@ def judge(record: Record, policy: Policy | None = None, waivers: Waivers | None 
     policy = policy or record.policy
     waivers = record.waivers if waivers is None else waivers
     doubts = [doubt for finding in record.findings for doubt in finding.doubts]
-    findings = tuple(judge_finding(finding, policy, doubts) for finding in record.findings)
+    changed = record.baseline.changes if record.baseline else None
+    findings = tuple(judge_finding(finding, policy, doubts, changed) for finding in record.findings)
     findings = tuple(
         replace(item, verdicts=waive(item.check, item.verdicts, waivers, record.model)) for item in findings
     )
@@ -41,18 +42,27 @@ def judge(record: Record, policy: Policy | None = None, waivers: Waivers | None 
     return replace(record, policy=policy, waivers=waivers, findings=findings, verdict=outcome)
 
 
-def judge_finding(finding: Finding, policy: Policy, doubts: Sequence[Doubt] = ()) -> Finding:
+def judge_finding(
+    finding: Finding,
+    policy: Policy,
+    doubts: Sequence[Doubt] = (),
+    changes: Sequence[Change] | None = None,
+) -> Finding:
     """A finding with one judgement for every limit on it.
 
     Args:
         finding: what was measured.
         policy: the limits.
         doubts: what all findings of the audit say against numbers of others; a number in doubt cannot pass.
+        changes: how the audit differs from its baseline; None where it has none.
     """
     limits = [limit for limit in policy.limits if limit.check == finding.check]
     if finding.status == "measured":
         measures = [_doubted(item, finding.check, doubts) for item in finding.measures]
-        return replace(finding, verdicts=judge_measures(measures, limits, policy.family_wise_level))
+        mine = [item.measure for item in changes or () if item.check == finding.check]
+        moved = None if changes is None else [_doubted(item, finding.check, doubts) for item in mine]
+        verdicts = judge_measures(measures, limits, policy.family_wise_level, moved)
+        return replace(finding, verdicts=verdicts)
     verdict = replace(finding, verdicts=()).verdict
     verdicts = tuple(
         Judgement(limit=str(limit), measure=limit.measure, verdict=verdict, reason=finding.reason)

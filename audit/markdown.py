@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from audit.attestation import Attestation
+from audit.changes import comparison_of
 from audit.coverage import STATUS_WORDS, Status
 from audit.evidence import Measure
 from audit.page import GRAVEST_FIRST, Entry, Page, Row, Shown, Support, page_of
 from audit.policy import Verdict
 from audit.record import Record
 from audit.wording import (
+    FINDING_WORDS,
     NONE,
     TIMES,
     VERDICT_WORDS,
@@ -35,6 +37,7 @@ from audit.wording import (
 
 _MODEL_CARD = "model-card"
 _LIMITS, _GAPS, _REASONS, _FINDINGS, _METRICS = 40, 10, 8, 5, 60
+_CHANGES = 100
 _MARKS = re.compile(r"[\\`*_\[\]{}~^]")
 # An empty comment shows nothing and parts what a hub would join: a mention, an issue, an address.
 _APART = "<!-- -->"
@@ -67,6 +70,24 @@ def markdown(
     blocks = [*_head(page), *_limits(page), *_gaps(page), *_duties(page), *_findings(page), *_clauses(page)]
     front = f"{_metadata(page)}\n\n" if page.document.name == _MODEL_CARD else ""
     return front + "\n\n".join([*blocks, _foot(page)]) + "\n"
+
+
+def comparison_markdown(record: Record) -> str:
+    """What changed between a run and its baseline, as Markdown.
+
+    Args:
+        record: a record with a baseline, from `audit.compare`.
+    """
+    told = comparison_of(record)
+    blocks = [f"# {safe(told.title)}", *(safe(text, 600) for text in told.said)]
+    for table in told.tables:
+        if table.rows:
+            rows = [tuple(safe(cell) for cell in row) for row in table.rows[:_CHANGES]]
+            blocks += [f"## {safe(table.title)}", _table(table.columns, rows)]
+            blocks += _more(len(table.rows), _CHANGES, "row")
+        elif table.empty:
+            blocks += [f"## {safe(table.title)}", safe(table.empty)]
+    return "\n\n".join(blocks) + "\n"
 
 
 def safe(text: Any, most: int = 160) -> str:
@@ -120,10 +141,10 @@ def _head(page: Page) -> Iterator[str]:
         totals = ", ".join(f"{STATUS_WORDS[status][0]} {total}" for status, total in page.totals)
         yield f"**{safe(page.coverage_title)}.** {totals}."
         yield "Evidence supports a clause; whether the clause is met is for a person to say."
-    reasons = outcome.reasons
+    reasons = page.reasons
     if reasons:
         yield "Why the answer is not yes:"
-        yield _list(safe(sentence(reason), 400) for reason in reasons[:_REASONS])
+        yield _list(safe(sentence(reason), 400) for reason, _ in reasons[:_REASONS])
         yield from _more(len(reasons), _REASONS, "reason")
 
 
@@ -197,9 +218,10 @@ def _findings(page: Page) -> Iterator[str]:
 def _finding(shown: Shown) -> Iterator[str]:
     finding = shown.finding
     yield f"### {safe(finding.title or finding.check)}"
-    meaning = VERDICT_WORDS[shown.verdict]
+    meaning = VERDICT_WORDS[shown.verdict][0]
     reason = f" {safe(sentence(finding.reason), 400)}" if finding.reason else ""
-    yield f"**{meaning[0]}.** {meaning[1]} ({safe(finding.check, 80)}){reason}"
+    means, then = FINDING_WORDS[shown.verdict]
+    yield f"**{meaning}.** {means} What could be done: {then} ({safe(finding.check, 80)}){reason}"
     if shown.summary:
         yield safe(shown.summary, 600)
     if finding.caveats:

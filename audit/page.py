@@ -18,7 +18,16 @@ from audit.document import Document, Pillar, read_document
 from audit.errors import LoadError
 from audit.evidence import Figure, Measure, Table
 from audit.judge import judge
-from audit.numbers import Proof, Ways, groups_of, key_of, proofs_of, ways_of_row
+from audit.numbers import (
+    Proof,
+    Ways,
+    groups_of,
+    interval_in_words,
+    key_of,
+    proofs_of,
+    value_in_words,
+    ways_of_row,
+)
 from audit.policy import Judgement, Verdict
 from audit.reading import Reading, how_to_read
 from audit.record import Finding, Record, canonical
@@ -50,7 +59,7 @@ GRAVEST_FIRST = (
 _OVERVIEW_ROWS = 24
 _PANEL_ROWS = 200
 _PANELS = 40
-_PLAIN_ROWS = 8
+_PLAIN_ROWS = 6
 _TABLE_ROWS = 200
 _PROOF_ROWS, _PROOF_ROWS_SHORT = 400, 3
 _OPEN_TABLES, _OPEN_TABLE_ROWS = 3, 12
@@ -173,6 +182,19 @@ class Shown:
         return self.verdict_of.get(key_of(item.name, item))
 
     @cached_property
+    def _places(self) -> dict[tuple[Any, ...], int]:
+        """Decimals of each measure that was judged, so that no end looks equal to a limit that it is not."""
+        found: dict[tuple[Any, ...], int] = {}
+        for item in self.finding.verdicts:
+            key = key_of(item.measure, item)
+            found[key] = max(found.get(key, 0), _decimals(item))
+        return found
+
+    def places(self, item: Measure) -> int:
+        """Decimals that a measure is printed with."""
+        return self._places.get(key_of(item.name, item), 3)
+
+    @cached_property
     def readings(self) -> list[Reading]:
         """How to read each measure that it holds, once for each name."""
         first: dict[str, Measure] = {}
@@ -186,6 +208,13 @@ class Shown:
     def groups(self) -> list[str]:
         """The groups that its numbers speak of."""
         return groups_of(self.finding.measures, _MOST_GROUPS)
+
+    @property
+    def folded(self) -> bool:
+        """Whether the body is folded: no clause of this document asks for its check, and nothing is wrong."""
+        if not self.page.document.clauses or self.finding.check in self.page.asked_checks:
+            return False
+        return self.verdict not in (Verdict.FAIL, Verdict.BROKEN)
 
     @cached_property
     def open_tables(self) -> list[Table]:
@@ -247,12 +276,13 @@ def _panels(shown: Shown) -> list[Panel]:
 def _judged_row(item: Judgement, shown: Shown) -> tuple[Row, pictures.Span]:
     measure = shown.measure_of.get(key_of(item.measure, item))
     decimals = _decimals(item)
+    known = measure if measure and measure.value == item.value else None
     row = Row(
         label=condition({**item.group, **item.settings}) or "All rows",
         verdict=item.verdict,
         asked=limit_in_words(item),
-        value=number(item.value, decimals),
-        interval=interval(item.low, item.high, decimals),
+        value=value_in_words(known, decimals) if known else number(item.value, decimals),
+        interval=interval(item.low, item.high, decimals) if item.low != item.high else NONE,
         reason=item.reason,
         n=measure.n if measure else None,
         needed=item.needed_n,
@@ -283,8 +313,8 @@ def _plain_row(item: Measure, shown: Shown) -> tuple[Row, pictures.Span]:
         label=", ".join(part for part in (words(item.name), condition(item.settings)) if part),
         verdict=Verdict.NOT_JUDGED,
         asked="",
-        value=number(item.value),
-        interval=interval(item.low, item.high),
+        value=value_in_words(item),
+        interval=interval_in_words(item),
         reason="",
         n=item.n,
         strip=pictures.Strip(dot=None),
@@ -442,16 +472,16 @@ def _one_in_words(name: str, items: Sequence[Measure], ways: Sequence[Ways]) -> 
     if len(items) == 1:
         only = items[0]
         where = condition({**only.group, **only.settings})
-        between = interval(only.low, only.high)
+        between = interval_in_words(only)
         yield f"{words(name).lower()} ", ""
-        yield number(only.value), _way(only, ways)
+        yield value_in_words(only), _way(only, ways)
         yield (f" ({between})" if between != NONE else "") + (f" at {where}" if where else ""), ""
         return
     valued = sorted((item for item in items if item.value is not None), key=lambda item: item.value or 0.0)
     yield f"{words(name).lower()}, {len(items)} numbers from ", ""
-    yield number(valued[0].value), _way(valued[0], ways)
+    yield value_in_words(valued[0]), _way(valued[0], ways)
     yield " to ", ""
-    yield number(valued[-1].value), _way(valued[-1], ways)
+    yield value_in_words(valued[-1]), _way(valued[-1], ways)
 
 
 def _way(item: Measure, ways: Sequence[Ways]) -> str:
@@ -527,19 +557,26 @@ class Page:
 
     @cached_property
     def reasons(self) -> list[tuple[str, str]]:
-        """Why the answer is not yes, each sentence with the row of the number that it speaks of."""
-        return [(reason, self._reason_way(reason)) for reason in self.record.verdict.reasons]
+        """Why the answer is not yes, in words, each with the row of the number that it speaks of."""
+        return [self._reason(reason) for reason in self.record.verdict.reasons]
 
-    def _reason_way(self, reason: str) -> str:
+    def _reason(self, reason: str) -> tuple[str, str]:
+        warning = "Warning: " if reason.startswith("Warning: ") else ""
         plain = reason.removeprefix("Warning: ")
         for shown in self.findings:
             said = plain.removeprefix(f"{shown.finding.check}: ")
             if said == plain:
                 continue
-            spoken_of = [item for item in shown.finding.verdicts if _is_spoken_of(item, said)]
-            best = max(spoken_of, key=lambda item: len(item.group), default=None)
-            return (shown.ways.by_key.get(key_of(best.measure, best)) if best else "") or shown.anchor
-        return ""
+            title = short(shown.finding.title or shown.finding.check)
+            item = next((item for item in shown.finding.verdicts if _is_spoken_of(item, said)), None)
+            if item is None:
+                return f"{warning}{title}: {said}", shown.anchor
+            rest = said.removeprefix(_spoken_of(item))
+            where = condition({**item.group, **item.settings})
+            what = f"{words(item.measure).lower()} {limit_in_words(item)}" + (f", {where}" if where else "")
+            way = shown.ways.by_key.get(key_of(item.measure, item), "")
+            return f"{warning}{title}: {what}: {rest}", way or shown.anchor
+        return reason, ""
 
     @cached_property
     def has_findings(self) -> bool:
@@ -852,5 +889,9 @@ def _series(figure: Figure) -> list[Mapping[str, Any]]:
 
 
 def _is_spoken_of(item: Judgement, said: str) -> bool:
+    return said.startswith(f"{_spoken_of(item)}{item.reason}")
+
+
+def _spoken_of(item: Judgement) -> str:
     whom = ", ".join(f"{name} = {value}" for name, value in item.group.items())
-    return said.startswith(f"{item.limit}{f' ({whom})' if whom else ''}: {item.reason}")
+    return f"{item.limit}{f' ({whom})' if whom else ''}: "

@@ -1,6 +1,7 @@
 """Pdf: a page as a tagged PDF, printed by the Chromium that is installed. Nothing is asked of the network.
 
-The page carries its own print styles: A4, page numbers, everything that can be opened opened. Chromium adds
+The page carries its own print styles: page numbers, everything that can be opened opened. From a browser the
+printer's paper is used; here there is no printer, so the paper is named. Chromium adds
 the tags that a screen reader needs and an outline of the headings.
 """
 
@@ -11,7 +12,7 @@ import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 from audit.errors import ConfigError
 
@@ -23,6 +24,7 @@ _ARGUMENTS = (
     "--no-pdf-header-footer",
 )  # fmt: skip
 _SECONDS = 300
+Paper = Literal["A4", "Letter"]
 _DATES = re.compile(rb"/(CreationDate|ModDate) \(D:\d{14}\+00'00'\)")
 
 
@@ -42,12 +44,13 @@ def find_browser() -> str:
     return found
 
 
-def pdf(page: str, made: Any = None) -> bytes:
+def pdf(page: str, made: Any = None, paper: Paper = "A4") -> bytes:
     """A page of HTML as PDF; the same page and the same Chromium give the same bytes.
 
     Args:
         page: the page, which needs nothing else.
         made: ISO time that the PDF says it was made at; the beginning of 1970 for anything else.
+        paper: the size of its sheets.
 
     Raises:
         ConfigError: there is no Chromium, or it does not print the page.
@@ -55,7 +58,7 @@ def pdf(page: str, made: Any = None) -> bytes:
     browser = find_browser()
     with TemporaryDirectory(prefix="model-audit-") as folder:
         source, target = Path(folder, "page.html"), Path(folder, "page.pdf")
-        source.write_text(page, encoding="utf-8")
+        source.write_text(_sized(page, paper), encoding="utf-8")
         profile = f"--user-data-dir={Path(folder, 'profile')}"
         said = _print(
             [browser, *_ARGUMENTS, *_as_root(), profile, f"--print-to-pdf={target}", source.as_uri()]
@@ -63,6 +66,11 @@ def pdf(page: str, made: Any = None) -> bytes:
         if not target.is_file():
             raise ConfigError(f"{browser} did not print the page: {said}.")
         return _dated(target.read_bytes(), made)
+
+
+def _sized(page: str, paper: Paper) -> str:
+    """The page with the size of its sheets, before the policy that lets in no other style."""
+    return page.replace("<head>", f"<head><style>@page {{ size: {paper}; }}</style>", 1)
 
 
 def _as_root() -> tuple[str, ...]:

@@ -5,6 +5,9 @@ A verdict is taken on the bound of an interval, never on the point:
     at_least L   PASS when low >= L, FAIL when high < L, else INCONCLUSIVE
     at_most  L   PASS when high <= L, FAIL when low > L, else INCONCLUSIVE
 
+A limit on change (`no_worse_than = "baseline"`) asks the same of the difference from an earlier run: that it
+is no more than `margin` in the bad direction.
+
 All comparisons that a policy makes within one check form a family. They are judged by Holm's step-down
 procedure (1979), so that the chance of even one wrong PASS or FAIL in the family is at most
 1 - `family_wise_level`. The interval shown is the one at which a comparison was settled.
@@ -12,7 +15,7 @@ procedure (1979), so that the chance of even one wrong PASS or FAIL in the famil
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal
 
@@ -46,6 +49,8 @@ class Limit:
         where: settings the measure must have, e.g. `{"epsilon": 0.03}`.
         group: which groups it speaks of: `whole` (the default: the measure of all rows, or every group
             where the measure exists only by group), `each` group, or one group such as `{"sex": "Female"}`.
+        no_worse_than: `baseline` asks that the measure is no worse than in the run this one is compared with.
+        margin: by how much it may be worse, in the unit of the measure.
     """
 
     check: str
@@ -54,6 +59,8 @@ class Limit:
     at_most: float | None = None
     where: Mapping[str, Scalar] = field(default_factory=dict)
     group: Literal["whole", "each"] | Mapping[str, str] = "whole"
+    no_worse_than: Literal["", "baseline"] = ""
+    margin: float = 0
 
     def __str__(self) -> str:
         """The limit as a reader says it: `robust_accuracy at least 0.4 where epsilon = 0.03`."""
@@ -62,6 +69,9 @@ class Limit:
             bounds.append(f"at least {self.at_least:g}")
         if self.at_most is not None:
             bounds.append(f"at most {self.at_most:g}")
+        if self.no_worse_than:
+            by = f" by more than {self.margin:g}" if self.margin else ""
+            bounds.append(f"no worse than the {self.no_worse_than}{by}")
         text = f"{self.measure} {' and '.join(bounds)}"
         if self.where:
             text += " where " + ", ".join(f"{k} = {v}" for k, v in self.where.items())
@@ -138,7 +148,10 @@ class Judgement:
 
 
 def judge_measures(
-    measures: Sequence[Measure], limits: Sequence[Limit], level: float
+    measures: Sequence[Measure],
+    limits: Sequence[Limit],
+    level: float,
+    changes: Sequence[Measure] | None = None,
 ) -> tuple[Judgement, ...]:
     """Hold the measures of one check against the limits that speak of it.
 
@@ -146,14 +159,36 @@ def judge_measures(
         measures: everything the check measured.
         limits: the limits on this check.
         level: the family-wise level of all comparisons made here.
+        changes: how each measure differs from the baseline; None where there is no baseline.
 
     Returns:
         One judgement for each limit and measure; a limit that finds no measure is NOT_EVALUABLE.
     """
-    pairs = [(limit, item) for limit in limits for item in _spoken_of(measures, limit)]
+    asked = [
+        (limit, changes if limit.no_worse_than else measures) for item in limits for limit in parts_of(item)
+    ]
+    pairs = [(limit, item) for limit, found in asked for item in _spoken_of(found or (), limit)]
     judgements = _step_down(pairs, level)
-    unmet = [limit for limit in limits if not _spoken_of(measures, limit)]
-    return (*judgements, *(_no_measure(limit, measures) for limit in unmet))
+    unmet = [(limit, found) for limit, found in asked if not _spoken_of(found or (), limit)]
+    return (*judgements, *(_no_measure(limit, found) for limit, found in unmet))
+
+
+def parts_of(limit: Limit) -> list[Limit]:
+    """What a limit asks of the number, and what it asks of its change, each as a limit of its own."""
+    if not limit.no_worse_than:
+        return [limit]
+    change = replace(limit, at_least=None, at_most=None)
+    still = limit.at_least is not None or limit.at_most is not None
+    return [replace(limit, no_worse_than="", margin=0), change] if still else [change]
+
+
+def _bounded(limit: Limit, item: Measure) -> Limit:
+    """A limit on change as bounds of the difference, by the direction that is better for it."""
+    if not limit.no_worse_than:
+        return limit
+    if item.better == "higher":
+        return replace(limit, at_least=0.0 - limit.margin)
+    return replace(limit, at_most=limit.margin) if item.better == "lower" else limit
 
 
 def _step_down(pairs: Sequence[tuple[Limit, Measure]], level: float) -> list[Judgement]:
@@ -203,14 +238,19 @@ def _same(a: Scalar, b: Scalar) -> bool:
     return math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-12)
 
 
-def _no_measure(limit: Limit, measures: Sequence[Measure]) -> Judgement:
+def _no_measure(limit: Limit, measures: Sequence[Measure] | None) -> Judgement:
+    if measures is None:
+        reason = "no baseline was given; --baseline RUN names one"
+        none = Verdict.NOT_EVALUABLE
+        return Judgement(limit=str(limit), measure=limit.measure, verdict=none, reason=reason)
     names = sorted({m.name for m in measures})
     same = [m for m in measures if m.name == limit.measure]
     if same:
         seen = sorted({_where(m) for m in same})[:8]
         reason = f"no measure '{limit.measure}' matches this limit; measured were: {'; '.join(seen)}"
     else:
-        reason = f"the check measured no '{limit.measure}'; it measured {', '.join(names) or 'nothing'}"
+        what = "changed" if limit.no_worse_than else "measured"
+        reason = f"the check {what} no '{limit.measure}'; it {what} {', '.join(names) or 'nothing'}"
     unmatched = Verdict.NOT_EVALUABLE
     return Judgement(limit=str(limit), measure=limit.measure, verdict=unmatched, reason=reason, matched=False)
 
@@ -222,6 +262,7 @@ def _where(item: Measure) -> str:
 
 def _judge_one(item: Measure, limit: Limit, level: float, comparisons: int) -> Judgement:
     low, high = interval_at(item, level)
+    words, limit = str(limit), _bounded(limit, item)
     verdict, bound, asked, reason = _decide(item, limit, low, high)
     if item.left_out:
         reason += f"; left out: {item.left_out}"
@@ -229,7 +270,7 @@ def _judge_one(item: Measure, limit: Limit, level: float, comparisons: int) -> J
     settles = verdict is Verdict.INCONCLUSIVE and not item.unreliable
     needed = rows_needed(item, asked, level) if settles else None
     return Judgement(
-        limit=str(limit),
+        limit=words,
         measure=item.name,
         verdict=verdict,
         bound=bound,
@@ -257,15 +298,18 @@ def _decide(
         return Verdict.NOT_EVALUABLE, None, asked, item.reason or "the value is undefined"
     if item.too_few:
         return Verdict.NOT_EVALUABLE, None, asked, item.too_few
+    if limit.at_least is None and limit.at_most is None:
+        return Verdict.NOT_EVALUABLE, None, asked, f"neither direction of '{item.name}' is the worse one"
     if low is None or high is None:
         return Verdict.NOT_EVALUABLE, None, asked, "the measure carries no interval"
     verdict, bound, asked = _against(limit, low, high)
     if verdict is Verdict.PASS and item.unreliable:
         return Verdict.INCONCLUSIVE, bound, asked, f"the measure is unreliable: {item.unreliable}"
+    of = " of the change" if limit.no_worse_than else ""
     words = {
-        Verdict.PASS: f"the whole interval [{low:.4g}, {high:.4g}] keeps the limit",
-        Verdict.FAIL: f"the whole interval [{low:.4g}, {high:.4g}] breaks the limit of {asked:g}",
-        Verdict.INCONCLUSIVE: f"the interval [{low:.4g}, {high:.4g}] spans the limit of {asked:g}",
+        Verdict.PASS: f"the whole interval{of} [{low:.4g}, {high:.4g}] keeps the limit",
+        Verdict.FAIL: f"the whole interval{of} [{low:.4g}, {high:.4g}] breaks the limit of {asked:g}",
+        Verdict.INCONCLUSIVE: f"the interval{of} [{low:.4g}, {high:.4g}] spans the limit of {asked:g}",
     }
     return verdict, bound, asked, words[verdict]
 

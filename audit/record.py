@@ -7,8 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from audit.errors import ConfigError
-from audit.evidence import Doubt, Figure, Measure, Table
+from audit.errors import ConfigError, nearest
+from audit.evidence import Doubt, Figure, Measure, Scalar, Table
 from audit.policy import Judgement, Limit, Policy, Verdict
 from audit.waiver import Waiver, Waivers
 
@@ -60,6 +60,19 @@ class Planned:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """One check that was asked for and that a profile, a budget or the command line took out of the plan.
+
+    Attributes:
+        check: full name.
+        reason: why it was not run, in words.
+    """
+
+    check: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finding:
     """One check's evidence, or the reason there is none, and its verdicts.
 
@@ -90,6 +103,24 @@ class Finding:
     artifacts: tuple[Artifact, ...] = ()
     cost: Cost = field(default_factory=Cost)
     verdicts: tuple[Judgement, ...] = ()
+
+    def measure(self, name: str, group: Mapping[str, str] | None = None, **settings: Scalar) -> Measure:
+        """The one number of this name: of the whole, or of a group, and at these settings.
+
+        Raises:
+            ConfigError: there is none, or more than one.
+        """
+        whom = {} if group is None else dict(group)
+        named = [item for item in self.measures if item.name == name and dict(item.group) == whom]
+        found = [item for item in named if settings.items() <= dict(item.settings).items()]
+        if len(found) != 1:
+            known = nearest(name, {item.name for item in self.measures}) if not named else ""
+            asked = ", ".join(f"{key} = {value}" for key, value in {**whom, **settings}.items())
+            raise ConfigError(
+                f"{self.check} has {len(found)} numbers '{name}'{f' where {asked}' if asked else ''}{known}; "
+                "say which by its group and settings."
+            )
+        return found[0]
 
     @property
     def verdict(self) -> Verdict:
@@ -139,11 +170,11 @@ class Change:
             difference of how near both are: of |value|, and of the smaller of value and 1/value.
         base: the value in the baseline; None where it has none.
         new: the value in this run.
-        moved: `worse` or `better` where the interval leaves out 0, `changed` where neither direction is better,
-            `unchanged` where it does not; empty where nothing was compared.
-        state: what a reader is told first. `fixed` and `new` are a FAIL before that is a PASS now, and a FAIL
-            that was none; `added` and `no longer tested` stand in one run alone; `not comparable` was measured
-            in another way; `not compared` has no interval. Otherwise what it `moved`.
+        moved: `worse` or `better` where the interval leaves out 0, `changed` where neither direction is
+            better, `unchanged` where it does not; empty where nothing was compared.
+        state: what a reader is told first. `fixed` and `new` are a FAIL before that is a PASS now, and a
+            FAIL that was none; `added` and `no longer tested` stand in one run alone; `not comparable` was
+            measured in another way; `not compared` has no interval. Otherwise what it `moved`.
         reason: why it was not compared, or how it was where the rows could not be paired.
         was: the verdict of the baseline under the policy of this run.
         now: the verdict of this run, change aside.
@@ -205,6 +236,7 @@ class Record:
     findings: tuple[Finding, ...]
     verdict: Outcome
     system: Mapping[str, Any] = field(default_factory=dict)
+    left_out: tuple[LeftOut, ...] = ()
     waivers: Waivers = field(default_factory=Waivers)
     baseline: Baseline | None = None
 
@@ -216,8 +248,8 @@ class Record:
 
 
 _NOUNS = (
-    Doubt, Measure, Table, Figure, Limit, Policy, Judgement, Cost, Artifact, Planned, Finding, Outcome,
-    Change, Baseline, Record, Waiver, Waivers,
+    Doubt, Measure, Table, Figure, Limit, Policy, Judgement, Cost, Artifact, Planned, LeftOut, Finding,
+    Outcome, Change, Baseline, Record, Waiver, Waivers,
 )  # fmt: skip
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from audit import wording
+from audit import numbers, wording
 from audit.attestation import Attestation
+from audit.changes import comparison_of
 from audit.coverage import STATUS_WORDS, Status
 from audit.document import read_document
 from audit.judge import judge
@@ -89,6 +90,15 @@ def render_contents(record: Record, entries: Sequence[tuple[str, str, str]]) -> 
     return _page("run.html.j2", record=derived, name=name, entries=safe)
 
 
+def render_comparison(record: Record) -> str:
+    """One page on what changed between a run and its baseline.
+
+    Args:
+        record: a record with a baseline, from `audit.compare`.
+    """
+    return _page("comparison.html.j2", record=record, comparison=comparison_of(record))
+
+
 _TITLE = re.compile(r"<title>(.*?)</title>", re.DOTALL)
 _ABOUT = re.compile(r'<meta name="description" content="([^"]*)">')
 _DASH = f" {wording.NONE} "
@@ -137,6 +147,7 @@ def _environment() -> "Environment":
         finalize=shown,
     )
     environment.filters.update({name: getattr(wording, name) for name in _FILTERS})
+    environment.filters.update(told=numbers.value_in_words, told_between=numbers.interval_in_words)
     environment.globals.update(
         Verdict=Verdict,
         verdict_words=wording.VERDICT_WORDS,

@@ -409,12 +409,13 @@ def rate_at_rate(statistics: Statistics, level: float) -> Estimate:
 def two_intervals(statistics: Statistics, level: float) -> Estimate:
     """Difference of two numbers from the interval of each alone (MOVER: Zou and Donner, 2008).
 
-    For two sets of rows that have nothing to do with each other. On the same rows it is wider than it need be,
-    as long as what is hard for one model is hard for the other.
+    For two sets of rows that have nothing to do with each other. On the same rows it is wider than it need
+    be, as long as what is hard for one model is hard for the other.
 
     Args:
         statistics: `base` and `new`, each with `method` and `statistics`; `nearness` is `zero` or `one` where
-            not the numbers differ but how near they are to it (`nearness_to`), else empty.
+            not the numbers differ but how near they are to it (`nearness_to`), else empty; `differ`, the rows
+            that both models answer differently, where it is known and too small for a bootstrap of them.
         level: two-sided confidence level.
     """
     found = []
@@ -426,6 +427,16 @@ def two_intervals(statistics: Statistics, level: float) -> Estimate:
         found.append(_nearness(statistics["nearness"], value, low, high))
     (n, n_low, n_high), (b, b_low, b_high) = found
     return n - b, n - b - math.hypot(n - n_low, b_high - b), n - b + math.hypot(n_high - n, b - b_low)
+
+
+def from_records(old: Measure, new: Measure, **more: Any) -> tuple[str, dict[str, Any]]:
+    """Method and statistics of how a measure of two records differs, by what each says alone."""
+    sides = {
+        key: {"method": item.method, "statistics": item.statistics}
+        for key, item in (("base", old), ("new", new))
+    }
+    nearness = new.better if new.better in ("zero", "one") else ""
+    return "two_intervals", {**sides, "nearness": nearness, **more}
 
 
 def nearness_to(which: str, value: float) -> float:

@@ -22,24 +22,29 @@ from pathlib import Path
 from typing import IO, Any
 
 from audit import journal
+from audit.budget import Expected, Here, earlier_run, expected, fit, known_by_table, known_from_run, told
 from audit.check import Check
 from audit.config import Config
 from audit.environment import patient, tool
 from audit.errors import ConfigError, LoadError
 from audit.judge import judge
+from audit.plan import Options, plan_run
 from audit.policy import Verdict
+from audit.profile import STANDARD
 from audit.record import (
     SCHEMA,
     Finding,
+    LeftOut,
     Outcome,
     Planned,
     Record,
     canonical,
     finding_from,
     plain,
+    read_record,
     write_record,
 )
-from audit.registry import Broken, broken_finding, installed_checks, make_plan
+from audit.registry import Broken, broken_finding, installed_checks
 from audit.waiver import Waiver, read_waivers, waived_today
 from audit.worker import error_from
 
@@ -64,6 +69,10 @@ class _Run:
     notify: Notify
     checks: Mapping[str, Check | Broken]
     plan: tuple[Planned, ...]
+    options: Options = field(default_factory=Options)
+    left_out: tuple[LeftOut, ...] = ()
+    budget: dict[str, Any] = field(default_factory=dict)
+    first_measured: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     findings: dict[str, Finding] = field(default_factory=dict)
     started: str = ""
@@ -75,16 +84,23 @@ class _Run:
 
 
 def run(
-    config: Config, path: Path, folder: Path, *, resume: bool = False, notify: Notify = _silent
+    config: Config,
+    path: Path,
+    folder: Path,
+    *,
+    resume: bool = False,
+    notify: Notify = _silent,
+    options: Options | None = None,
 ) -> Record:
     """Audit the model of a configuration and write the run folder.
 
     Args:
-        config: the checked configuration.
-        path: its file, read again by the worker.
+        config: the checked configuration; the worker is handed this one, whatever happens to its file.
+        path: its file, which the record names.
         folder: the run folder; must be new, unless `resume`.
         resume: go on with the run in `folder`; only what is missing is measured.
-        notify: told of `plan`, `ready`, `start`, `finding` and `died` as they happen.
+        notify: told of `plan`, `ready`, `budget`, `start`, `finding`, `left_out` and `died` as they happen.
+        options: the profile, the budget and what else the command line says.
 
     Returns:
         The record, judged, as written to `record.json`.
@@ -93,11 +109,13 @@ def run(
         ConfigError: the plan is wrong, the folder holds a run already, or (resume) something changed.
         LoadError: the model or the data cannot be loaded.
     """
-    checks = installed_checks()
-    policy = config.policy.policy()
-    limited = sorted({limit.check for limit in policy.limits})
-    plan = make_plan(config.checks.run, config.checks.settings, limited, checks)
-    state = _Run(config, path, folder, notify, checks, plan, waivers=_waivers(config))
+    checks, options = installed_checks(), options or Options()
+    if options.costs is not None:
+        read_record(options.costs)  # refuses what is no run before anything is loaded
+    plan, left_out = plan_run(config, options, checks)
+    state = _Run(
+        config, path, folder, notify, checks, plan, options, left_out=left_out, waivers=_waivers(config)
+    )
     if resume:
         journal.read(folder)  # refuses what is no run before anything is written there
     with _alone(folder), _stoppable():
@@ -113,7 +131,15 @@ def _waivers(config: Config) -> tuple[Waiver, ...]:
 def _audit(state: _Run) -> Record:
     """Measure what is missing, judge, and write the record."""
     notify, folder = state.notify, state.folder
-    notify("plan", {"checks": [item.check for item in state.plan], "done": sorted(state.findings)})
+    notify(
+        "plan",
+        {
+            "checks": [item.check for item in state.plan],
+            "done": sorted(state.findings),
+            "left_out": state.left_out,
+            "profile": state.options.profile,
+        },
+    )
     try:
         _measure_missing(state)
     except KeyboardInterrupt:
@@ -132,7 +158,7 @@ def _open(state: _Run, *, resume: bool) -> None:
     head = {
         "config_sha256": _digest(state.config.model_dump(mode="json")),
         "policy_sha256": policy,
-        "plan_sha256": _digest([list(state.plan), _versions(state)]),
+        "plan_sha256": _digest([list(state.plan), _versions(state), *_told_options(state)]),
     }
     if not resume:
         _create(state.folder)
@@ -157,6 +183,12 @@ def _open(state: _Run, *, resume: bool) -> None:
     journal.append(state.folder, "resume", time=_now())
 
 
+def _told_options(state: _Run) -> list[Any]:
+    """What the options change beside the plan itself; nothing where none was given."""
+    budget = [state.options.budget] if state.options.budget is not None else []
+    return [*budget, *([list(state.left_out)] if state.left_out else [])]
+
+
 def _versions(state: _Run) -> list[str]:
     known = [state.checks[item.check] for item in state.plan]
     return [item.version if isinstance(item, Check) else "" for item in known]
@@ -175,6 +207,15 @@ def _take_up(state: _Run, events: Sequence[Mapping[str, Any]]) -> None:
     for event in events:
         if event["event"] == "ready":
             state.facts = {key: event[key] for key in ("model", "data", "environment", "state")}
+        elif event["event"] == "budget":
+            state.budget = {key: value for key, value in event.items() if key not in ("event", "time")}
+            planned = {item.check: item for item in state.plan}
+            state.plan = tuple(planned[name] for name in event["plan"])
+            state.left_out += tuple(LeftOut(**item) for item in event["left_out"])
+        elif event["event"] == "left_out":
+            _take_out(state, LeftOut(check=event["check"], reason=event["reason"]))
+        elif event["event"] == "start":
+            state.first_measured = state.first_measured or event["time"]
         elif event["event"] == "finding":
             finding = finding_from(event["finding"])
             state.findings[finding.check] = finding
@@ -232,13 +273,81 @@ def _measure_missing(state: _Run) -> None:
                     raise
                 _give_up(state, missing, f"no new process could load the model: {error}")
                 return
-            for item in missing:
+            _plan_budget(state)
+            for item in _missing(state):
                 if not _measure_one(state, item, process):
                     break
 
 
 def _missing(state: _Run) -> list[Planned]:
     return [item for item in state.plan if item.check not in state.findings]
+
+
+def _plan_budget(state: _Run) -> None:
+    """Once the model is loaded and its rows are timed: keep what fits into the budget, and say so."""
+    seconds = state.options.budget
+    if seconds is None or state.budget:
+        return
+    costs, source = _costs(state)
+    spent = _spent(state)
+    plan, left_out = fit(state.plan, costs, _limited(state), seconds - spent)
+    state.budget = {
+        "seconds": seconds,
+        "planned_seconds": sum(costs[item.check].seconds for item in plan),
+        "spent_before": spent,
+        "source": source,
+        "plan": [item.check for item in plan],
+        "left_out": list(left_out),
+    }
+    journal.append(state.folder, "budget", **state.budget, time=_now())
+    state.plan, state.left_out = plan, state.left_out + left_out
+    state.notify("budget", {**state.budget, "expected": [costs[item.check] for item in plan]})
+
+
+def _costs(state: _Run) -> tuple[dict[str, Expected], str]:
+    """What each planned check should take, and where that is known from, in words."""
+    model, data = state.facts["model"], state.facts["data"]
+    here = Here(
+        row_seconds=tuple(state.facts["row_seconds"]),
+        data_rows=int(data.get("rows") or 0),
+        modality=str(data.get("modality")),
+        task=str(model.get("task")),
+        capabilities=frozenset(model.get("capabilities") or ()),
+    )
+    known = known_by_table(here.modality)
+    places = [Path("runs"), state.folder.resolve().parent]
+    run = state.options.costs or earlier_run(str(model.get("sha256")), places, state.folder)
+    if run is not None:
+        known |= known_from_run(read_record(run), f"the run {run.name}")
+    source = f"the run {run}" if run is not None else "the declared costs of costs.toml"
+    return expected(state.plan, state.checks, known, here), source
+
+
+def _limited(state: _Run) -> set[str]:
+    return {limit.check for limit in state.config.policy.policy().limits}
+
+
+def _spent(state: _Run) -> float:
+    """Seconds of this run so far, those of an earlier process that it goes on from among them."""
+    before = sum(finding.cost.seconds for finding in state.findings.values()) if state.resumed else 0.0
+    return time.monotonic() - state.clock + before
+
+
+def _take_out(state: _Run, item: LeftOut) -> None:
+    state.plan = tuple(planned for planned in state.plan if planned.check != item.check)
+    state.left_out += (item,)
+
+
+def _overdue(state: _Run, item: Planned) -> bool:
+    """Leave a check out when the budget is spent, unless a limit speaks of it."""
+    budget = state.options.budget
+    if budget is None or _spent(state) <= budget or item.check in _limited(state):
+        return False
+    out = LeftOut(check=item.check, reason=f"the budget of {told(budget)} was spent")
+    journal.append(state.folder, "left_out", check=out.check, reason=out.reason, time=_now())
+    _take_out(state, out)
+    state.notify("left_out", {"left_out": out})
+    return True
 
 
 def _give_up(state: _Run, missing: Sequence[Planned], reason: str) -> None:
@@ -251,7 +360,7 @@ def _give_up(state: _Run, missing: Sequence[Planned], reason: str) -> None:
 def _worker(state: _Run, log: IO[bytes]) -> Iterator["subprocess.Popen[bytes]"]:
     """A worker process, killed on the way out whatever happened."""
     # -P: a folder called `audit` in the user's working directory must not be taken for this package.
-    command = [sys.executable, "-P", "-m", "audit.worker", str(state.path), str(state.folder)]
+    command = [sys.executable, "-P", "-m", "audit.worker", str(state.folder)]
     process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
         command,
         stdin=subprocess.PIPE,
@@ -274,7 +383,7 @@ def _worker(state: _Run, log: IO[bytes]) -> Iterator["subprocess.Popen[bytes]"]:
 
 def _receive_facts(state: _Run, process: "subprocess.Popen[bytes]") -> None:
     """Wait until the worker has loaded model and data; compare with what was loaded before."""
-    answer = _answer(process)
+    answer = _ask(process, state.config.handed_over())
     if answer is None:
         raise LoadError(
             f"the process that loads {state.config.subject} {_how_it_ended(process)}; "
@@ -287,7 +396,7 @@ def _receive_facts(state: _Run, process: "subprocess.Popen[bytes]") -> None:
         _refuse_changes(state, facts)
     else:
         journal.append(state.folder, "ready", time=_now(), **facts)
-    state.facts = facts
+    state.facts = {**facts, "row_seconds": answer["row_seconds"]}
     state.notify("ready", facts)
 
 
@@ -303,7 +412,11 @@ def _refuse_changes(state: _Run, facts: Mapping[str, Any]) -> None:
 
 def _measure_one(state: _Run, item: Planned, process: "subprocess.Popen[bytes]") -> bool:
     """Let the worker measure one check. False when the worker cannot go on."""
-    journal.append(state.folder, "start", check=item.check, time=_now())
+    if _overdue(state, item):
+        return True
+    now = _now()
+    journal.append(state.folder, "start", check=item.check, time=now)
+    state.first_measured = state.first_measured or now
     state.notify("start", {"check": item.check})
     answer = _ask(process, {"check": item.check, "settings": plain(item.settings)})
     if answer is not None:
@@ -378,6 +491,7 @@ def _record(state: _Run) -> Record:
         findings=findings,
         verdict=Outcome(verdict=Verdict.NOT_JUDGED, exit_code=2),
         system=state.config.system,
+        left_out=state.left_out,
         waivers=waived_today(state.waivers),
     )
 
@@ -386,6 +500,8 @@ def _run_facts(state: _Run, config: Mapping[str, Any]) -> dict[str, Any]:
     config_sha256 = _digest(config)
     model, data = state.facts.get("model", {}), state.facts.get("data", {})
     identity = [config_sha256, model.get("sha256"), data.get("fingerprint"), state.config.seed]
+    if state.options.profile != STANDARD or state.left_out:
+        identity.append(_digest([list(state.plan), list(state.left_out)]))
     return {
         "id": _digest(identity)[:16],
         "seed": state.config.seed,
@@ -399,7 +515,31 @@ def _run_facts(state: _Run, config: Mapping[str, Any]) -> dict[str, Any]:
         "config_sha256": config_sha256,
         "policy_sha256": _digest(state.config.policy.policy()),
         "model_state": state.facts.get("state"),
+        "policy_fixed": state.started,
+        "first_measured": state.first_measured,
+        "config_file": _config_file(state),
+        **_run_options(state),
     }
+
+
+def _run_options(state: _Run) -> dict[str, Any]:
+    """How the run was asked for, as far as audit.toml does not say it."""
+    options = state.options
+    given = {"model_name": options.model, "only": list(options.only), "skip": list(options.skip)}
+    return {
+        "profile": options.profile,
+        "overrides": list(options.overrides),
+        "budget_seconds": options.budget,
+        "planned_seconds": state.budget.get("planned_seconds"),
+        "costs_from": state.budget.get("source"),
+        **{key: value for key, value in given.items() if value},
+    }
+
+
+def _config_file(state: _Run) -> str:
+    """audit.toml as seen from the run folder."""
+    path, folder = state.path.resolve(), state.folder.resolve()
+    return Path(os.path.relpath(path, folder)).as_posix()
 
 
 def _digest(value: Any) -> str:

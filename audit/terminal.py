@@ -18,8 +18,12 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from audit.budget import told
+from audit.changes import comparison_of
 from audit.policy import Verdict
-from audit.record import Finding, Record
+from audit.profile import STANDARD
+from audit.record import Finding, LeftOut, Record
+from audit.wording import visible
 
 _STYLES = {
     Verdict.PASS: "green",
@@ -40,6 +44,7 @@ _MARKS = {
     Verdict.NOT_JUDGED: "·",
 }
 _SHOWN_REASONS = 12
+_SHOWN_CHANGES = 40
 
 
 class Watch:
@@ -72,20 +77,48 @@ class Watch:
     def __call__(self, event: str, fields: Mapping[str, Any]) -> None:
         """Take note of one event of the supervisor."""
         if event == "plan":
-            self._total, self._done = len(fields["checks"]), len(fields["done"])
-            self._line(f"{self._total} checks planned, {self._done} already measured")
+            self._plan(fields)
         elif event == "ready":
             model, data = fields["model"], fields["data"]
             self._line(
                 f"loaded {escape(str(model.get('file', 'model')))} on {model.get('device')}, "
                 f"{data.get('rows')} rows"
             )
+        elif event == "budget":
+            self._budget(fields)
+        elif event == "left_out":
+            self._total -= 1
+            self._left_out([fields["left_out"]])
         elif event == "start":
             self._describe(str(fields["check"]))
         elif event == "died":
             self._line(f"[bold red]{fields['check']}: {escape(str(fields['reason']))}[/]")
         elif event == "finding":
             self._finding(fields["finding"])
+
+    def _plan(self, fields: Mapping[str, Any]) -> None:
+        self._total, self._done = len(fields["checks"]), len(fields["done"])
+        left_out, profile = len(fields.get("left_out", ())), fields.get("profile", STANDARD)
+        more = f", {left_out} left out" if left_out else ""
+        under = f" under the profile {profile}" if profile != STANDARD else ""
+        self._line(f"{self._total} checks planned{under}, {self._done} already measured{more}")
+
+    def _budget(self, fields: Mapping[str, Any]) -> None:
+        """What will be run and how long it should take, before anything is measured."""
+        self._total = self._done + len(fields["plan"])
+        spent, left_out = fields["spent_before"], fields["left_out"]
+        self._line(
+            f"budget {told(fields['seconds'])}, {told(spent)} spent on loading: {len(fields['plan'])} checks "
+            f"should take {told(fields['planned_seconds'])}, {len(left_out)} do not fit; by "
+            f"{escape(fields['source'])}"
+        )
+        for item in fields["expected"]:
+            self._line(f"  about {told(item.seconds):>10}  {item.check}")
+        self._left_out(left_out)
+
+    def _left_out(self, items: Sequence[LeftOut]) -> None:
+        for item in items:
+            self._line(f"  left out          {item.check}: {escape(item.reason)}")
 
     def _describe(self, check: str) -> None:
         if self._progress:
@@ -114,6 +147,10 @@ def show_outcome(record: Record, out: Console) -> None:
     rows = [row for finding in record.findings for row in _rows(finding)]
     out.print()
     _show_rows(rows, ("", "check", "verdict", "what was held against the limit"), out)
+    if record.left_out:
+        out.print()
+        absent = [(_MARKS[Verdict.NOT_JUDGED], item.check, escape(item.reason)) for item in record.left_out]
+        _show_rows(absent, ("", "not tested", "why"), out)
     outcome = record.verdict
     style = _STYLES[outcome.verdict]
     waived = f"{outcome.waived} broken limits waived; " if outcome.waived else ""
@@ -128,6 +165,22 @@ def show_outcome(record: Record, out: Console) -> None:
         out.print(f"  {escape(reason)}", highlight=False, soft_wrap=True)
     if len(outcome.reasons) > _SHOWN_REASONS:
         out.print(f"  and {len(outcome.reasons) - _SHOWN_REASONS} more; the report lists them all")
+
+
+def show_comparison(record: Record, out: Console) -> None:
+    """What changed between a record and its baseline: who got worse first."""
+    told = comparison_of(record)
+    for text in (told.title, *told.said):
+        out.print(escape(visible(text)), highlight=False, soft_wrap=True)
+    for table in told.tables:
+        if table.rows:
+            out.print(f"\n[bold]{escape(table.title)}[/]", highlight=False)
+            rows = [[visible(cell) for cell in row] for row in table.rows[:_SHOWN_CHANGES]]
+            show_list(rows, table.columns, out)
+            if len(table.rows) > _SHOWN_CHANGES:
+                out.print(f"  and {len(table.rows) - _SHOWN_CHANGES} more; --output FILE holds them all")
+        elif table.empty:
+            out.print(f"\n{escape(table.empty)}", highlight=False)
 
 
 def _rows(finding: Finding) -> list[tuple[str, str, str, str]]:
@@ -151,6 +204,25 @@ def _rows(finding: Finding) -> list[tuple[str, str, str, str]]:
         label = f"[{_STYLES[item.verdict]}]{item.verdict.value}{', waived' if item.waived else ''}[/]"
         rows.append((_MARKS[item.verdict], finding.check, label, text))
     return rows
+
+
+def show_overall(results: Sequence[tuple[str, str, str]], code: int, out: Console) -> None:
+    """One line for each model of several, and one for them all.
+
+    Args:
+        results: name, verdict (empty where there is none) and what is said of each.
+        code: the exit code of all.
+        out: where to.
+    """
+    out.print()
+    rows = []
+    for name, given, said in results:
+        verdict = Verdict(given) if given else Verdict.BROKEN
+        label = f"[{_STYLES[verdict]}]{given or 'no verdict'}[/]"
+        rows.append((_MARKS[verdict], escape(name), label, escape(said)))
+    _show_rows(rows, ("", "model", "verdict", "run"), out)
+    held = sum(given == Verdict.PASS for _, given, _ in results)
+    out.print(f"{held} of {len(results)} models PASS; exit code {code}", highlight=False)
 
 
 def show_list(rows: Sequence[Sequence[str]], headings: Sequence[str], out: Console) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MINUS = "\N{MINUS SIGN}"
 NONE = "\N{EN DASH}"
 TIMES = "\N{MULTIPLICATION SIGN}"
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _LONG_TEXT = 20_000
 _INLINE = 6
 _TINY = 1e-3
@@ -120,7 +121,7 @@ def number(value: Any, decimals: int = 3) -> str:
     size = abs(value)
     if size != 0 and (size < _TINY or size >= _HUGE):
         text, _, power = f"{value:.2e}".partition("e")
-        return f"{text} {TIMES} 10^{int(power)}".replace("-", MINUS)
+        return f"{text} {TIMES} 10".replace("-", MINUS) + str(int(power)).translate(_RAISED)
     places = decimals if size < 100 else 1  # noqa: PLR2004 - three digits before the point are enough
     return f"{value:,.{places}f}".replace("-", MINUS)
 

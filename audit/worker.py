@@ -17,17 +17,20 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from audit.check import Check
-from audit.config import Config, read_config
+from audit.config import Config
 from audit.errors import AuditError, ConfigError, LoadError
 from audit.record import plain
 
 
 def main() -> None:
-    """Load the model and data named on the command line, then measure until told to stop."""
+    """Load the model and data of the configuration that comes first, then measure until told to stop."""
     answers, words = _take_streams()
+    first = words.readline()
+    if not first:
+        return
+    config, folder = Config.taken_over(json.loads(first)), Path(sys.argv[1])
     orders: queue.Queue[dict[str, Any]] = queue.Queue()
     threading.Thread(target=_listen, args=(words, orders), daemon=True).start()
-    config, folder = read_config(Path(sys.argv[1])), Path(sys.argv[2])
     try:
         bench = _load(config, answers)
     except AuditError as error:
@@ -82,6 +85,7 @@ def _load(config: Config, answers: BinaryIO) -> Any:
         data=describe_data(data),
         environment=describe_environment(model.device),
         state=bench.state,
+        row_seconds=bench.row_seconds,
     )
     return bench
 

@@ -1,10 +1,12 @@
 """Explanations beside raw passes of the same model and beside captum, shap and lime, all in one run.
 
-python benchmarks/explanations.py                 two MLPs on 20 features and a convolutional net at 32 x 32
-python benchmarks/explanations.py --device cuda   the same on an accelerator, with synchronised timers
+python benchmarks/explanations.py                 on the CPU, then on a CUDA accelerator where there is one
+python benchmarks/explanations.py --device cpu    on one device; an accelerator's timers are synchronised
+python benchmarks/explanations.py --only cnn      one of: small, middle, cnn
 python benchmarks/explanations.py --repeats 3     fewer repeats
 python benchmarks/explanations.py --no-peers      without captum, shap and lime
 
+The networks are two MLPs on 20 features and a convolutional net at 32 x 32.
 A raw pass is a forward pass of one row, for gradient methods with the gradient with respect to the input, at
 the batch size that is fastest for this model among a few; the passes of a method are those that it counted.
 A ratio of 1 is the cost of the passes that a method cannot do without. Beside it stands the ratio to raw
@@ -21,6 +23,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,7 +38,12 @@ from audit.products.attributions import Attributions
 FEATURES = 20
 PEERS = ("captum", "shap", "lime")
 PEER_TIMES = 10.0
-BATCHES = {"tabular": (64, 256, 1024, 4096, 8192), "image": (8, 16, 32, 64, 128)}
+BATCHES = {
+    ("tabular", "cpu"): (64, 256, 1024, 4096, 8192),
+    ("image", "cpu"): (8, 16, 32, 64, 128),
+    ("tabular", "cuda"): (1024, 8192, 32768, 131072),
+    ("image", "cuda"): (64, 256, 1024, 4096, 8192),
+}
 Run = Callable[[], object]
 
 
@@ -152,11 +160,11 @@ def rows_of(task: Task, count: int, device: torch.device) -> Tensor:
 
 def best_batch(task: Task, device: torch.device, *, gradient: bool) -> Tensor:
     """Rows in the batch size with the least time a row."""
-    count = 4 * max(BATCHES[task.data.modality])
+    sizes = BATCHES[task.data.modality, device.type]
     found = {}
-    for size in BATCHES[task.data.modality]:
+    for size in sizes:
         batch = rows_of(task, size, device)
-        run = raw(task.network, batch, count // 4, gradient=gradient)
+        run = raw(task.network, batch, max(sizes), gradient=gradient)
         found[seconds_of({"": run}, 3, device)[""]] = batch
     return found[min(found)]
 
@@ -293,26 +301,53 @@ def against_peers(task: Task, spent: dict[str, float], repeats: int, device: tor
         print(f"{name + ' beside ' + method:40}{rows:6}{whole:10.3f}{times:12.1f}{bar}")
 
 
+def machine(device: torch.device) -> str:
+    """Name of what computes, as it calls itself."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        return f"{name}; CUDA {torch.version.cuda}; {torch.cuda.device_count()} device(s)"
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "CPU"
+
+
+def run_on(device: torch.device, only: str | None, repeats: int, *, peers: bool) -> None:
+    """Print what the machine is, then compare the tasks on it."""
+    print(f"\n{machine(device)}; {os.cpu_count()} cores, {torch.get_num_threads()} threads")
+    print(", ".join(f"{name} {version(name)}" for name in ("torch", *PEERS)))
+    kind = "CPU seconds" if clock_of(device) is time.process_time else "wall seconds"
+    print(f"{kind}, median of {repeats} turns; load {os.getloadavg()[0]:.1f} at the start")
+    for name, build in TASKS.items():
+        if only in (None, name):
+            task = build(device)
+            spent = compare(task, repeats, device)
+            if name == "small" and peers:
+                against_peers(task, spent, min(3, repeats), device)
+    print(f"load {os.getloadavg()[0]:.1f} at the end")
+
+
+TASKS: dict[str, Callable[[torch.device], Task]] = {
+    "small": lambda device: table((128, 128), 64, 2.0, device),
+    "middle": lambda device: table((512, 512, 512), 16, 1.3, device),
+    "cnn": image,
+}
+
+
 def main() -> None:
-    """Compare all tasks."""
+    """Compare all tasks on all devices, or those asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", choices=("cpu", "cuda"))
+    parser.add_argument("--only", choices=tuple(TASKS))
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--no-peers", action="store_true")
     arguments = parser.parse_args()
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: this torch sees no CUDA accelerator here; leave it out or say cpu.")
     warnings.simplefilter("ignore")
-    device = torch.device(arguments.device)
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU"
-    print(f"{where}; {os.cpu_count()} cores, {torch.get_num_threads()} threads; torch {torch.__version__}")
-    print(", ".join(f"{name} {version(name)}" for name in PEERS))
-    kind = "CPU seconds" if clock_of(device) is time.process_time else "wall seconds"
-    print(f"{kind}, median of {arguments.repeats} turns; load {os.getloadavg()[0]:.1f}")
-    small = table((128, 128), 64, 2.0, device)
-    tasks = (small, table((512, 512, 512), 16, 1.3, device), image(device))
-    for task in tasks:
-        spent = compare(task, arguments.repeats, device)
-        if task is small and not arguments.no_peers:
-            against_peers(task, spent, min(3, arguments.repeats), device)
+    there = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+    for name in [arguments.device] if arguments.device else there:
+        run_on(torch.device(name), arguments.only, arguments.repeats, peers=not arguments.no_peers)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@
 
   const number = (text) => {
     const plain = text.replace(/^n = /, "").replaceAll("\u2212", "-").replaceAll(",", "").replace(/ ?%$/, "");
-    const power = plain.match(/^(-?[\d.]+) \u00d7 10\^(-?\d+)$/);
-    const value = power ? Number(`${power[1]}e${power[2]}`) : Number(plain);
+    const power = plain.match(/^(-?[\d.]+) \u00d7 10([\u207b\u2070-\u2079\u00b9\u00b2\u00b3]+)$/);
+    const lowered = power ? [...power[2]].map((mark) => "-0123456789"["\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079".indexOf(mark)]).join("") : "";
+    const value = power ? Number(`${power[1]}e${lowered}`) : Number(plain);
     return plain === "" ? NaN : value;
   };
   const isMissing = (text) => text === "" || text === "\u2013";

@@ -1,6 +1,7 @@
 """Shared by all tests: where the real data is, and the demo made once."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -33,3 +34,15 @@ def demo_folder(tmp_path_factory):
     assert done.returncode == 0, done.stdout + done.stderr
     assert str(folder / "demo" / "index.html") in done.stdout
     return folder / "demo"
+
+
+@pytest.fixture(scope="session")
+def sample_repository(tmp_path_factory):
+    """examples/ci as somebody else's repository, with its models trained; copy it before changing it."""
+    folder = tmp_path_factory.mktemp("theirs") / "loans"
+    shutil.copytree(Path(__file__).resolve().parents[1] / "examples" / "ci", folder)
+    done = subprocess.run(
+        [sys.executable, "train.py"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return folder

@@ -4,14 +4,23 @@ import importlib.util
 import os
 import re
 import runpy
-from collections.abc import Iterator
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import date
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+import records
 
-from audit.render import render
+from audit.attestation import Attestation
+from audit.document import installed_documents, read_document
+from audit.judge import judge
+from audit.record import Record
+from audit.render import render, render_contents, render_index
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = [
@@ -19,6 +28,7 @@ ARGUMENTS = [
     "--disable-sync", "--no-first-run",
 ]  # fmt: skip
 BUILD = runpy.run_path(str(Path(__file__).parent / "golden" / "builder.py"))["build"]
+PACK = Path(__file__).parent / "golden" / "test-pack.toml"
 pytestmark = pytest.mark.browser
 
 
@@ -172,7 +182,7 @@ def test_details_are_open_on_paper(page: Any) -> None:
     assert inside.evaluate(
         "e => e.checkVisibility({contentVisibilityAuto: true}) && e.getBoundingClientRect().height > 0"
     )
-    document = page.pdf(prefer_css_page_size=True)
+    document = page.pdf(format="A4")
     assert 4 < len(re.findall(rb"/Type\s*/Page[^s]", document)) < 40
 
 
@@ -207,22 +217,121 @@ def test_a_matrix_is_a_table_for_a_screen_reader_at_every_width(browser: Any, pa
         page.close()
 
 
-def test_the_executive_summary_is_one_page_on_paper(browser: Any, tmp_path: Path) -> None:
+PAPERS = {"A4": (595, 842), "Letter": (612, 792)}
+
+
+def sheets(document: bytes) -> list[tuple[int, int]]:
+    """Width and height of each sheet, in points."""
+    found = re.findall(rb"/MediaBox \[0 0 ([\d.]+) ([\d.]+)\]", document)
+    return [(round(float(width)), round(float(height))) for width, height in found]
+
+
+def glyph_runs(document: bytes) -> list[int]:
+    """How many runs of glyphs each stream of a PDF shows."""
+    streams = re.findall(rb"stream\r?\n(.*?)\r?\nendstream", document, re.DOTALL)
+    return [len(re.findall(rb"T[jJ]\b", unpacked(stream))) for stream in streams]
+
+
+def unpacked(stream: bytes) -> bytes:
+    try:
+        return zlib.decompress(stream)
+    except zlib.error:
+        return b""
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_the_page_prints_on_the_paper_that_is_in_the_printer_with_numbers(page: Any, paper: str) -> None:
+    """The style names no size, so the printer's rules; the margin holds the number of each sheet."""
+    document = page.pdf(format=paper, prefer_css_page_size=True)
+    found = sheets(document)
+    assert len(found) > 4
+    assert all(abs(a - b) <= 1 for size in found for a, b in zip(size, PAPERS[paper], strict=True))
+    rule = "[...document.styleSheets[0].cssRules].findIndex(rule => rule instanceof CSSPageRule)"
+    numbered = sum(glyph_runs(document))
+    page.evaluate(f"document.styleSheets[0].deleteRule({rule})")
+    page.evaluate("document.styleSheets[0].insertRule('@page { margin: 20mm 18mm 22mm }')")
+    bare = page.pdf(format=paper, prefer_css_page_size=True)
+    assert len(sheets(bare)) == len(found)
+    assert numbered - sum(glyph_runs(bare)) >= len(found), "one run of glyphs a sheet is its number"
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_the_executive_summary_is_one_page_on_paper(browser: Any, tmp_path: Path, paper: str) -> None:
     path = tmp_path / "executive-summary.html"
     path.write_text(render(BUILD(tmp_path), "executive-summary"), encoding="utf-8")
     page = browser.new_page()
     page.goto(path.as_uri())
     assert page.get_by_role("navigation").count() == 0, "one section needs no contents"
-    document = page.pdf(prefer_css_page_size=True)
+    document = page.pdf(format=paper, prefer_css_page_size=True)
     page.close()
-    assert len(re.findall(rb"/Type\s*/Page[^s]", document)) == 1
+    assert len(sheets(document)) == 1
+
+
+def test_a_link_into_what_is_folded_unfolds_it(browser: Any, page: Any, address: str) -> None:
+    """With the script and without it; from another page and from this one."""
+    row = page.locator("tr[id^='n1-finding-fairness-groups']")
+    assert not row.is_visible()
+    page.locator(".overview a.to").first.click()
+    page.wait_for_function("document.querySelector(location.hash).checkVisibility()")
+    target = page.locator(":target")
+    assert target.evaluate("e => e.tagName") == "TR"
+    page.wait_for_function(
+        "(y => y >= 0 && y < innerHeight)(document.querySelector(':target').getBoundingClientRect().y)"
+    )
+    page.evaluate("document.querySelector(':target').closest('details').open = false")
+    page.locator(".overview a.to").first.click()
+    page.wait_for_function("document.querySelector(location.hash).checkVisibility()")
+    anchor = row.get_attribute("id")
+    for able in (True, False):
+        context = browser.new_context(java_script_enabled=able)
+        opened = context.new_page()
+        opened.goto(f"{address}#{anchor}")
+        opened.wait_for_timeout(200)
+        assert opened.locator(f"#{anchor}").is_visible()
+        assert 0 <= opened.locator(f"#{anchor}").bounding_box()["y"] < 900
+        context.close()
+
+
+@pytest.mark.parametrize("kind", ["overview", "forest:not(.overview, .bars)", "bars:not(.swarm)", "proofs"])
+def test_every_kind_of_table_can_be_sorted(page: Any, kind: str) -> None:
+    table = page.locator(f"table.{kind}.sortable").first
+    header = table.locator("thead th.number:has(.sort)").first
+    header.evaluate(
+        "e => { for (let p = e; p; p = p.parentElement) if (p.tagName == 'DETAILS') p.open = true }"
+    )
+    header.get_by_role("button").click()
+    place = header.evaluate("e => e.cellIndex")
+    cells = table.evaluate(
+        """(e, at) => [...e.tBodies[0].rows].map(row => { const cell = row.cells[at].cloneNode(true);
+        cell.querySelectorAll('.aside').forEach(a => a.remove()); return cell.textContent.trim() })""",
+        place,
+    )
+    values = [float(cell.replace("\u2212", "-").replace(",", "")) for cell in cells if cell != "\u2013"]
+    assert len(values) > 2
+    assert values == sorted(values)
+
+
+def test_a_matrix_can_be_sorted_at_every_width(browser: Any, pack_address: str) -> None:
+    for width in (390, 1280):
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.goto(pack_address)
+        table = page.locator("table.matrix.sortable").first
+        table.get_by_role("button", name="Status").click()
+        statuses = table.locator("tbody td:nth-child(3)").all_inner_texts()
+        page.close()
+        assert len(statuses) > 2
+        assert statuses == sorted(statuses)
+
+
+SEEN = """() => [...document.querySelectorAll('.finding')].filter(e => e.getClientRects().length)
+    .map(e => e.querySelector('h4').textContent)"""
 
 
 def shown_findings(page: Any) -> list[str]:
-    return page.locator(".finding:visible h4").all_inner_texts()
+    return page.evaluate(SEEN)
 
 
-def test_findings_are_filtered_by_verdict_question_and_words(page: Any) -> None:
+def test_findings_are_filtered_by_verdict_question_group_and_words(page: Any) -> None:
     everything = shown_findings(page)
     total = len(everything)
     status = page.get_by_role("status")
@@ -235,6 +344,11 @@ def test_findings_are_filtered_by_verdict_question_and_words(page: Any) -> None:
     page.get_by_role("combobox", name="Question").select_option("Fairness")
     assert shown_findings(page) == ["Rates by group", "Calibration by group"]
     page.get_by_role("combobox", name="Question").select_option("All")
+    groups = page.get_by_role("combobox", name="Group")
+    assert groups.locator("option").all_inner_texts()[:3] == ["All", "class: benign", "class: malignant"]
+    groups.select_option("skin tone: dark")
+    assert shown_findings(page) == ["Rates by group"]
+    groups.select_option("All")
     page.get_by_role("searchbox").fill("skin TONE")
     assert "Rates by group" in shown_findings(page)
     assert len(shown_findings(page)) < total
@@ -292,7 +406,7 @@ def test_a_table_is_sorted_from_the_keyboard_and_says_so(page: Any) -> None:
 
 def test_numbers_words_and_gaps_are_put_in_order(browser: Any, tmp_path: Path) -> None:
     """A planted table: negative, grouped, tiny and undefined numbers, worked out by hand."""
-    cells = ["1,200", "30", "\u2013", "\u22125", "1.20 \u00d7 10^\u22124", "0.5", ""]
+    cells = ["1,200", "30", "\u2013", "\u22125", "1.20 \u00d7 10\u207b\u2074", "0.5", ""]
     rows = "".join(f"<tr><td>{cell}</td></tr>" for cell in cells)
     script = (Path(__file__).parent.parent / "templates" / "script.js").read_text(encoding="utf-8")
     path = tmp_path / "table.html"
@@ -305,7 +419,7 @@ def test_numbers_words_and_gaps_are_put_in_order(browser: Any, tmp_path: Path) -
     page.get_by_role("button", name="n").click()
     falling = page.locator("td").all_inner_texts()
     page.close()
-    in_order = ["\u22125", "1.20 \u00d7 10^\u22124", "0.5", "30", "1,200"]
+    in_order = ["\u22125", "1.20 \u00d7 10\u207b\u2074", "0.5", "30", "1,200"]
     assert rising == [*in_order, "\u2013", ""]
     assert falling == [*in_order[::-1], "\u2013", ""]
 
@@ -333,22 +447,63 @@ def axe() -> str:
 def violations(page: Any, axe: str) -> list[str]:
     """Rules of WCAG 2.2 AA that axe-core finds broken, each with where."""
     page.evaluate(axe)
-    found = page.evaluate("tags => axe.run(document, {runOnly: {type: 'tag', values: tags}})", STANDARD)
-    assert len(found["passes"]) > 20, "it looked at the page"
+    found = page.evaluate(
+        "tags => axe.run(document, {runOnly: {type: 'tag', values: tags}, resultTypes: ['violations']})",
+        STANDARD,
+    )
+    assert len(found["passes"]) > 12, "it looked at the page"
     return [f"{item['id']}: {node['target']}" for item in found["violations"] for node in item["nodes"]]
 
 
-@pytest.mark.parametrize("document", ["technical-report", "model-card"])
-def test_axe_finds_no_violation(browser: Any, axe: str, document: str, tmp_path: Path) -> None:
-    path = tmp_path / "document.html"
-    path.write_text(render(BUILD(tmp_path), document, artifacts=tmp_path), encoding="utf-8")
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
+LOOKS = (("light", 1280), ("dark", 390), ("dark", 1280), ("light", 390))
+
+
+def few_findings(folder: Path) -> Record:
+    """The golden record without what every document shows alike, so that axe has less to look at."""
+    kept = ("fairness.groups", "fairness.calibration", "interpretability.lime")
+    record = BUILD(folder)
+    return judge(replace(record, findings=tuple(f for f in record.findings if f.check in kept)))
+
+
+def axe_over(browser: Any, axe: str, text: str, path: Path, looks: Sequence[tuple[str, int]]) -> list[str]:
+    """What axe finds in a page with everything unfolded, in each look."""
+    path.write_text(text, encoding="utf-8")
+    page = browser.new_page()
     page.goto(path.as_uri())
-    for scheme, width in (("light", 1280), ("dark", 1280), ("light", 390)):
+    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+    found = []
+    for scheme, width in looks:
         page.emulate_media(color_scheme=scheme)
         page.set_viewport_size({"width": width, "height": 900})
-        assert violations(page, axe) == []
+        found += [f"{scheme} {width}: {item}" for item in violations(page, axe)]
     page.close()
+    return found
+
+
+def test_axe_finds_no_violation_in_any_look(browser: Any, axe: str, tmp_path: Path) -> None:
+    text = render(BUILD(tmp_path), artifacts=tmp_path)
+    assert axe_over(browser, axe, text, tmp_path / "report.html", LOOKS) == []
+
+
+@pytest.mark.parametrize("document", [*installed_documents(), str(PACK)])
+def test_axe_finds_no_violation_in_any_document(
+    browser: Any, axe: str, document: str, tmp_path: Path
+) -> None:
+    text = render(few_findings(tmp_path), document)
+    assert axe_over(browser, axe, text, tmp_path / "document.html", LOOKS[:2]) == []
+
+
+def test_axe_finds_no_violation_in_the_pages_that_lead_to_others(
+    browser: Any, axe: str, tmp_path: Path
+) -> None:
+    record = few_findings(tmp_path)
+    entries = [
+        ("Adult", "adult/report.html", record.verdict, "Income."),
+        ("B", "b.html", record.verdict, "B"),
+    ]
+    pages = (render_index(entries), render_contents(record, [("Technical report", "a.html", "All of it.")]))
+    for text in pages:
+        assert axe_over(browser, axe, text, tmp_path / "index.html", LOOKS) == []
 
 
 def test_axe_finds_what_is_planted(page: Any, axe: str) -> None:
@@ -359,3 +514,87 @@ def test_axe_finds_what_is_planted(page: Any, axe: str) -> None:
     found = " ".join(violations(page, axe))
     assert "html-has-lang" in found
     assert "select-name" in found
+
+
+ALL_AT_ONCE = " ".join(records.HOSTILE[:-3])
+TAGS = "[...new Set([...document.querySelectorAll('*')].map(e => e.tagName))].sort()"
+HANDLERS = """[...document.querySelectorAll('*')].flatMap(e => [...e.attributes]).map(a => a.name)
+    .filter(name => name.startsWith('on') || name === 'style' || name === 'srcdoc')"""
+
+
+def told_by_browser(browser: Any, text: str, path: Path) -> tuple[list[str], set[str], list[str]]:
+    """What a page does when it is opened: what it says or asks for, its kinds of element, its handlers."""
+    path.write_bytes(text.encode("utf-8"))
+    page = browser.new_page()
+    said: list[str] = []
+    page.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: said.append(request.url[:200]))
+    page.goto(path.as_uri())
+    said = [text for text in said if text != path.as_uri() and not text.startswith("data:")]
+    tags, handlers = set(page.evaluate(TAGS)), page.evaluate(HANDLERS)
+    scripts = page.evaluate("document.scripts.length")
+    page.close()
+    assert scripts == 1
+    return said, tags, handlers
+
+
+@pytest.fixture(scope="module")
+def harmless(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """The kinds of element in pages whose texts are plain."""
+    folder = tmp_path_factory.mktemp("plain")
+    golden = BUILD(folder)
+    pages = [render(golden, "eu-ai-act-annex-iv", artifacts=folder), render(records.hostile("plain"))]
+    pages.append(render(records.hostile("y" * 10_000)))
+    return set().union(*(told_by_browser(browser, text, folder / "p.html")[1] for text in pages))
+
+
+@pytest.mark.parametrize("text", records.HOSTILE, ids=lambda text: ascii(text[:16]))
+def test_a_hostile_text_does_nothing_in_a_browser(
+    browser: Any, harmless: set[str], text: str, tmp_path: Path
+) -> None:
+    said, tags, handlers = told_by_browser(browser, render(records.hostile(text)), tmp_path / "h.html")
+    assert (said, handlers) == ([], [])
+    assert tags <= harmless
+
+
+@pytest.mark.parametrize("document", [*installed_documents(), str(PACK)])
+def test_hostile_texts_do_nothing_in_any_document(
+    browser: Any, harmless: set[str], document: str, tmp_path: Path
+) -> None:
+    stated = [
+        Attestation(document=Path(document).stem, clause=clause.id, text=ALL_AT_ONCE, name=ALL_AT_ONCE,
+                    role=ALL_AT_ONCE, date=date(2026, 11, 20))
+        for clause in read_document(document).clauses if clause.asks_person
+    ]  # fmt: skip
+    text = render(records.hostile(ALL_AT_ONCE), document, attestations=stated)
+    said, tags, handlers = told_by_browser(browser, text, tmp_path / "h.html")
+    assert (said, handlers) == ([], [])
+    assert tags <= harmless | {"BLOCKQUOTE"}
+
+
+def test_what_a_hostile_text_could_do_is_seen(browser: Any, tmp_path: Path) -> None:
+    """The same look at a page that lets a text in."""
+    page = "<!doctype html><script>alert(1)</script><img src=x onerror='alert(2)'>"
+    said, tags, handlers = told_by_browser(browser, page, tmp_path / "h.html")
+    assert said[0] == "1"
+    assert "IMG" in tags
+    assert handlers == ["onerror"]
+
+
+def test_a_thousand_findings_open_in_a_second(browser: Any, tmp_path: Path) -> None:
+    """The best of four, for other work on the machine slows all of them."""
+    path = tmp_path / "large.html"
+    path.write_text(render(records.large(1000)), encoding="utf-8")
+    assert path.stat().st_size <= 5_000_000
+    times = []
+    for _ in range(4):
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        started = time.perf_counter()
+        page.goto(path.as_uri(), wait_until="load")
+        page.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
+        times.append(time.perf_counter() - started)
+        assert page.locator(".finding").count() == 1000
+        page.close()
+    assert min(times) < 1

@@ -50,6 +50,7 @@ UNFIT = {
         ),
         *(f"interpretability.{name}" for name in {*NO_LAYERS, "activation", "rise"}),
         *(f"robustness.{name}" for name in ("series", "spatial")),
+        "performance.error",
         "reliability.overfit",
     },
     "digits": {
@@ -59,6 +60,7 @@ UNFIT = {
             for name in ("interactions", "partial_dependence", "permutation", "reason_codes", "surrogate")
         ),
         *(f"robustness.{name}" for name in ("feasible", "series")),
+        "performance.error",
         "reliability.overfit",
     },
 }

@@ -20,9 +20,9 @@ def wheel(tmp_path_factory):
     return path
 
 
-def test_the_only_top_level_name_is_audit(wheel):
+def test_the_only_top_level_names_are_the_package_and_the_pytest_plugin(wheel):
     names = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
-    assert {name for name in names if not name.endswith(".dist-info")} == {"audit"}
+    assert {name for name in names if not name.endswith(".dist-info")} == {"audit", "pytest_model_audit.py"}
 
 
 def test_documents_templates_and_types_travel_along(wheel):

@@ -35,7 +35,9 @@ class Cascade:
         steps: gradient steps of each APGD.
         restarts: random starts of each APGD with no target.
         targets: likeliest wrong classes that targeted APGD pushes to; 0 leaves it out.
-        queries: queries of Square for each row; 0 leaves it out.
+        queries: queries of Square, and of HopSkipJump, for each row; 0 leaves them out.
+        boundary: try HopSkipJump last where the model gives gradients; where it gives none it is always
+            tried.
     """
 
     norm: Norm = "linf"
@@ -43,6 +45,7 @@ class Cascade:
     restarts: int = 1
     targets: int = 9
     queries: int = 1000
+    boundary: bool = False
 
 
 def cascade_attempts(target: Target, cascade: Cascade, classes: int, *, gradients: bool) -> list[Attempt]:
@@ -56,12 +59,19 @@ def cascade_attempts(target: Target, cascade: Cascade, classes: int, *, gradient
     """
     norm, images = cascade.norm, target.inputs.ndim == _IMAGE_AXES
     tried = list(_by_gradient(target, cascade, classes)) if gradients else [_noise(target, norm)]
-    if cascade.queries and norm != "l1" and not gradients:
-        tried.append(boundary_attempt(target, HopSkipJump(norm=norm, budget=cascade.queries)))
+    if not gradients:
+        tried += _along_the_boundary(target, cascade)
     if cascade.queries and norm != "l1" and (norm == "linf" or images):
         place = len(tried) - bool(gradients and cascade.targets)
         tried.insert(place, square_attempt(target, Square(norm=norm, queries=cascade.queries)))
-    return tried
+    return tried + (_along_the_boundary(target, cascade) if gradients and cascade.boundary else [])
+
+
+def _along_the_boundary(target: Target, cascade: Cascade) -> list[Attempt]:
+    """HopSkipJump, where it is defined and may ask."""
+    if cascade.norm == "l1" or not cascade.queries:
+        return []
+    return [boundary_attempt(target, HopSkipJump(norm=cascade.norm, budget=cascade.queries))]
 
 
 def _by_gradient(target: Target, cascade: Cascade, classes: int) -> Iterator[Attempt]:

@@ -74,7 +74,7 @@ def _signal(model: Model, data: Dataset, scale: Scale) -> Space:
             "example [0.0, 1.0]."
         )
     low, high = model.input_range
-    _refuse_outside(data, low, high)
+    refuse_outside(data, low, high)
     shape = data.inputs.shape[1:]
     return Space(
         scale="input",
@@ -86,7 +86,12 @@ def _signal(model: Model, data: Dataset, scale: Scale) -> Space:
     )
 
 
-def _refuse_outside(data: Dataset, low: float, high: float) -> None:
+def refuse_outside(data: Dataset, low: float, high: float) -> None:
+    """Refuse inputs that lie outside the stated range.
+
+    Raises:
+        NotEvaluable: the range found, and the one that was stated.
+    """
     least, most = float(data.inputs.min()), float(data.inputs.max())
     slack = _RANGE_TOLERANCE * (high - low)
     if not (least >= low - slack and most <= high + slack):

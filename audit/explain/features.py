@@ -1,12 +1,16 @@
 """The user's features as parts of a model's input: columns, one-hot groups, parts of images or of series."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from audit.dataset import Dataset, Floats, Ints
+from audit.errors import NotApplicable
 from audit.explain.attribution import Doubles
 
+Superpixels = Literal["slic", "quickshift"]
+_AS_LIME = {"kernel_size": 4, "max_dist": 200, "ratio": 0.2}
 TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -79,23 +83,42 @@ def cell_names(grid: int, height: int, width: int) -> tuple[str, ...]:
     return tuple(f"row {r + 1}, column {c + 1}" for r in range(down) for c in range(across))
 
 
-def superpixels(images: Floats, segments: int) -> Ints:
-    """[n, H, W] about `segments` superpixels of each image [n, C, H, W], numbered from 0 without gaps.
+def superpixels(images: Floats, segments: int, kind: Superpixels = "slic") -> Ints:
+    """[n, H, W] superpixels of each image [n, C, H, W], numbered from 0 without gaps.
 
-    Source: SLIC, Achanta et al. 2012, as scikit-image computes it.
+    Sources: SLIC, Achanta et al. 2012; quickshift, Vedaldi and Soatto 2008, with the settings of the lime
+    package; both as scikit-image computes them.
+
+    Args:
+        images: the images.
+        segments: about how many superpixels `slic` finds; quickshift takes no number.
+        kind: `slic` or `quickshift`.
+
+    Raises:
+        NotApplicable: scikit-image is not installed, or quickshift finds one superpixel in every image.
     """
-    from skimage.segmentation import slic
+    try:
+        from skimage.segmentation import quickshift, slic
+    except ImportError:
+        raise NotApplicable(
+            f"superpixels by {kind} need scikit-image, which is not installed; set 'segments' to 'grid'."
+        ) from None
 
     low, high = float(images.min()), float(images.max())
     scaled = (images - low) / max(high - low, TINY)
     found = []
     for image in scaled:
         colour = len(image) == 3  # noqa: PLR2004 - red, green and blue
-        labels = slic(
-            image.transpose(1, 2, 0), n_segments=segments, convert2lab=colour, channel_axis=-1, start_label=0
-        )
+        shared = {"image": image.transpose(1, 2, 0), "convert2lab": colour, "channel_axis": -1}
+        if kind == "quickshift":
+            labels = quickshift(**shared, **_AS_LIME)  # type: ignore[no-untyped-call]
+        else:
+            labels = slic(**shared, n_segments=segments, start_label=0)
         found.append(np.unique(labels, return_inverse=True)[1].reshape(labels.shape))
-    return np.stack(found).astype(np.int64)
+    numbered = np.stack(found).astype(np.int64)
+    if kind == "quickshift" and not numbered.any():
+        raise NotApplicable("quickshift finds one superpixel in every image; set 'segments' to 'grid'.")
+    return numbered
 
 
 def sum_by_owner(values: Doubles, owner: Ints, count: int) -> Doubles:

@@ -125,10 +125,10 @@ def _along_path(
         total = torch.zeros_like(way)
         at_once = evenly(len(positions), max(1, model.passes.batch // len(way)))
         for at, weight in zip(torch.split(positions, at_once), torch.split(weights, at_once), strict=True):
-            line = start + at.view(-1, *([1] * way.ndim)) * way
+            line = torch.addcmul(start, at.view(-1, *([1] * way.ndim)), way)
             explained = partial(quantity, classes=wanted.repeat(len(at)), output=output)
             slope, _ = model.input_gradient(line.flatten(0, 1), explained)
             total += torch.tensordot(weight, slope.view_as(line), dims=1)
-        return (total * way,)
+        return (total.mul_(way),)
 
     return model.in_batches(work, len(rows), rows_each=len(positions))[0].float().cpu()

@@ -39,31 +39,22 @@ class Copies:
 
 
 @dataclass(frozen=True)
-class NoisyGradients:
+class Estimate:
     """What the gradients at the noisy copies of N rows have in common; on the CPU, float64.
 
     Attributes:
-        mean: [N, ...] their mean.
-        variance: [N, ...] their variance, divided by the number of copies.
-        mean_error: [N, M] standard error of the sum of |mean| over the elements of each feature.
-        variance_error: [N, M] the same of the variance.
+        values: [N, ...] by element of the input.
+        standard_error: [N, M] of the sum of |values| over the elements of each feature.
     """
 
-    mean: Tensor
-    variance: Tensor
-    mean_error: Tensor
-    variance_error: Tensor
+    values: Tensor
+    standard_error: Tensor
 
 
-def noisy_gradients(
-    model: Model,
-    rows: Tensor,
-    classes: Tensor,
-    index: Ints,
-    copies: Copies,
-    member: Tensor,
-) -> NoisyGradients:
-    """Gradients of the explained number at noisy copies of each row.
+def smoothed_gradients(
+    model: Model, rows: Tensor, classes: Tensor, index: Ints, copies: Copies, member: Tensor
+) -> Estimate:
+    """SmoothGrad: mean gradient of the explained number over noisy copies of each row.
 
     Costs N * samples rows forward and backward. No more than a batch of copies is held at once.
 
@@ -75,25 +66,47 @@ def noisy_gradients(
         copies: how the copies are made.
         member: [elements, M] 1 where an element belongs to a feature.
     """
-    samples = copies.samples
-    groups = group_count(samples)
+    return _estimated(model, rows, classes, index, copies, member, 1)
+
+
+def gradient_variances(
+    model: Model, rows: Tensor, classes: Tensor, index: Ints, copies: Copies, member: Tensor
+) -> Estimate:
+    """VarGrad: variance of the gradients at the same copies, divided by their number; see above."""
+    return _estimated(model, rows, classes, index, copies, member, 2)
+
+
+def _estimated(
+    model: Model, rows: Tensor, classes: Tensor, index: Ints, copies: Copies, member: Tensor, powers: int
+) -> Estimate:
+    """From the sums of the first `powers` powers of the gradients in each sub-design."""
+    numbers = torch.arange(copies.samples)
+    share = dealt(numbers.to(rows.device), group_count(copies.samples))
+    sizes = group_sizes(copies.samples, len(share), rows.device).view(-1, *([1] * rows.ndim))
     member, scale = for_sums(member), for_sums(copies.scale)
+    finish = _mean if powers == 1 else _variance
 
-    def work(part: slice) -> tuple[Tensor, ...]:
+    def work(part: slice) -> tuple[Tensor, Tensor]:
         own = rows[part]
-        first = for_sums(own.new_zeros(groups, own.numel()))
-        second = first.clone()
-        at_once = evenly(samples, max(1, model.passes.batch // len(own)))
-        for numbers in torch.split(torch.arange(samples), at_once):
-            slopes = for_sums(_slopes(model, own, classes[part], index[part], numbers, copies).flatten(1))
-            share = dealt(numbers.to(rows.device), groups)
-            first.addmm_(share, slopes)
-            second.addmm_(share, slopes.square_())
-        sums = (total.view(groups, *own.shape).mul_(by) for total, by in ((first, scale), (second, scale**2)))
-        return _moments(*sums, samples, member)
+        sums = member.new_zeros(powers, len(share), own.numel())
+        at_once = evenly(copies.samples, max(1, model.passes.batch // len(own)))
+        parts = torch.split(numbers, at_once), torch.split(share, at_once, dim=1)
+        for some, of_groups in zip(*parts, strict=True):
+            slopes = for_sums(_slopes(model, own, classes[part], index[part], some, copies).flatten(1))
+            sums[0].addmm_(of_groups, slopes)
+            for squares in sums[1:]:
+                squares.addmm_(of_groups, slopes.square_())
+        scaled = [total.mul_(scale**power) for power, total in enumerate(_shaped(sums, own), 1)]
+        values, by_group = finish(scaled, sizes)
+        return values, standard_error(by_group.flatten(2) @ member)
 
-    found = model.in_batches(work, len(rows), rows_each=samples)
-    return NoisyGradients(*(item.cpu().double() for item in found))
+    found = model.in_batches(work, len(rows), rows_each=copies.samples)
+    return Estimate(*(item.cpu().double() for item in found))
+
+
+def _shaped(sums: Tensor, rows: Tensor) -> Tensor:
+    """[powers, groups, k, ...] from [powers, groups, elements of k rows]."""
+    return sums.view(*sums.shape[:2], *rows.shape)
 
 
 def _slopes(
@@ -103,18 +116,23 @@ def _slopes(
     streams = numbers.numpy()[:, None] + index * _MOST_SAMPLES
     draws = Draws(streams.reshape(-1), copies.seed, "smoothgrad", rows.device)
     noise = draws.normal(tuple(rows.shape[1:])).view(len(numbers), *rows.shape)
-    noisy = torch.addcmul(rows, noise, copies.spread).flatten(0, 1)
+    noisy = torch.addcmul(rows, noise, copies.spread, out=noise).flatten(0, 1)
     explained = partial(quantity, classes=classes.repeat(len(numbers)), output=copies.output)
     return model.input_gradient(noisy, explained)[0].view_as(noise)
 
 
-def _moments(first: Tensor, second: Tensor, samples: int, member: Tensor) -> tuple[Tensor, ...]:
-    """Mean, variance and the standard errors of both by feature, from sums [groups, k, ...]."""
-    sizes = group_sizes(samples, len(first), first.device).view(-1, *([1] * (first.ndim - 1)))
-    mean = first.sum(dim=0) / samples
-    variance = (second.sum(dim=0) / samples - mean.square()).clamp_min(0)
-    means = first / sizes
+def _mean(sums: list[Tensor], sizes: Tensor) -> tuple[Tensor, Tensor]:
+    """[k, ...] mean, and [groups, k, ...] what each group says of its absolute value; uses the sums up."""
+    (first,) = sums
+    mean = first.sum(dim=0).div_(sizes.sum())
     # Where the signs hold, |mean| is the mean times its sign: linear, so that groups can be compared.
-    signed = (means * mean.sign()).flatten(2) @ member
-    variances = (second / sizes - means.square()) * sizes / (sizes - 1).clamp_min(1)
-    return mean, variance, standard_error(signed), standard_error(variances.flatten(2) @ member)
+    return mean, first.div_(sizes).mul_(mean.sign())
+
+
+def _variance(sums: list[Tensor], sizes: Tensor) -> tuple[Tensor, Tensor]:
+    """[k, ...] variance, and [groups, k, ...] that of each group, unbiased; uses the sums up."""
+    first, second = sums
+    mean = first.sum(dim=0).div_(sizes.sum())
+    variance = second.sum(dim=0).div_(sizes.sum()).sub_(mean.square()).clamp_min_(0)
+    within = second.div_(sizes).sub_(first.div_(sizes).square_())
+    return variance, within.mul_(sizes / (sizes - 1).clamp_min(1))

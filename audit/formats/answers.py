@@ -16,6 +16,7 @@ from audit.judge import judge
 from audit.policy import Judgement, Leniency, Policy, Verdict
 from audit.record import Finding, Record, canonical, plain
 from audit.waiver import fingerprint
+from audit.wording import FINDING_WORDS
 
 EXIT_WORDS = {
     EXIT_OK: "every planned check was measured and every limit held",
@@ -171,6 +172,12 @@ def told(answer: Answer) -> str:
     waived = f"; {item.waived}" if item and item.waived else ""
     reason = answer.reason.rstrip(". \n") or "no reason is given"
     return f"{answer.verdict.replace('_', ' ')}: {reason}{needed}{waived}."
+
+
+def advice(answer: Answer) -> str:
+    """What such an answer means and what could be done next, for a reader who is no engineer."""
+    means, then = FINDING_WORDS[answer.verdict]
+    return f"{means} What could be done: {then}"
 
 
 def numbers(answer: Answer) -> dict[str, str]:

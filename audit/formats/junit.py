@@ -11,7 +11,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from audit.errors import EXIT_LIMIT_BROKEN, EXIT_OK
-from audit.formats.answers import EXIT_WORDS, Answer, answers, numbers, told
+from audit.formats.answers import EXIT_WORDS, Answer, advice, answers, numbers, told
 from audit.formats.text import line, moment
 from audit.policy import Verdict
 from audit.record import Finding, Record
@@ -87,6 +87,7 @@ def _details(answer: Answer) -> Iterator[str]:
     asked = answer.judgement.limit if answer.judgement else answer.name
     yield visible(f"{answer.check}: {asked}")
     yield visible(told(answer))
+    yield advice(answer)
     yield from (f"{name} = {text}" for name, text in numbers(answer).items())
 
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from audit.formats.answers import EXIT_WORDS, Answer, answers, told
+from audit.formats.answers import EXIT_WORDS, Answer, advice, answers, told
+from audit.formats.taxonomies import Reference, Taxonomies, taxonomies
 from audit.formats.text import as_json, file_of, line, moment, ordered, sha256_of
 from audit.policy import Verdict
 from audit.record import Finding, Record
@@ -34,22 +35,45 @@ def sarif(record: Record) -> bytes:
 
     Verdicts: PASS is kind `pass`; FAIL `fail` at level error; INCONCLUSIVE and NOT_EVALUABLE `open`;
     NOT_APPLICABLE `notApplicable`; NOT_JUDGED `review`; BROKEN `fail` at level error, with a notification
-    and `executionSuccessful` false. The exit code stands in the invocation.
+    and `executionSuccessful` false. The exit code stands in the invocation. Frameworks are taxonomies: a rule
+    is relevant to the clauses that name its check, and a result carries those that its number evidences.
     """
     given = answers(record)
     findings = {answer.check: answer.finding for answer in given}
     places = {check: place for place, check in enumerate(findings)}
+    frameworks = taxonomies(record, findings)
     location = {"artifactLocation": {"uri": quote(_audited(record)), "index": 0}}
     run = {
-        "tool": {"driver": {**_tool(record), "rules": [_rule(*item) for item in findings.items()]}},
+        "tool": {"driver": _driver(record, findings, frameworks)},
         "automationDetails": {"id": f"model-audit/{quote(line(str(record.run.get('id', ''))))}"},
         "invocations": [_invocation(record, given, places)],
         "artifacts": _artifacts(record),
-        "taxonomies": [],
-        "results": [_result(answer, places[answer.check], location) for answer in given],
+        "taxonomies": frameworks.components,
+        "results": [
+            {**_result(answer, places[answer.check], location), **_taxa(frameworks.evidenced_by(answer))}
+            for answer in given
+        ],
         "properties": {"verdict": record.verdict.verdict, "counts": ordered(record.verdict.counts)},
     }
     return as_json({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]})
+
+
+def _driver(record: Record, findings: Mapping[str, Finding | None], frameworks: Taxonomies) -> dict[str, Any]:
+    rules = [
+        {**_rule(check, finding), **_relationships(frameworks.relevant[check])}
+        for check, finding in findings.items()
+    ]
+    named = [{"name": item["name"], "index": i} for i, item in enumerate(frameworks.components)]
+    return {**_tool(record), "rules": rules, **({"supportedTaxonomies": named} if named else {})}
+
+
+def _relationships(clauses: Sequence[Reference]) -> dict[str, Any]:
+    found = [{"target": clause, "kinds": ["relevant"]} for clause in clauses]
+    return {"relationships": found} if found else {}
+
+
+def _taxa(clauses: Sequence[Reference]) -> dict[str, Any]:
+    return {"taxa": list(clauses)} if clauses else {}
 
 
 def _tool(record: Record) -> dict[str, str]:
@@ -130,7 +154,7 @@ def _result(answer: Answer, place: int, location: Mapping[str, Any]) -> dict[str
         "ruleIndex": place,
         "kind": kind,
         "level": "error" if kind == "fail" else "none",
-        "message": _message(f"{answer.name}. {told(answer)}"),
+        "message": _message(f"{answer.name}. {told(answer)} {advice(answer)}"),
         "locations": [{"physicalLocation": location, "logicalLocations": [logical]}],
         "partialFingerprints": {"asked/v1": answer.key},
         **_suppressed(answer),

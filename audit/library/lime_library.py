@@ -14,7 +14,7 @@ from audit.errors import NotApplicable
 from audit.explain.attribution import Doubles
 from audit.explain.explained import Explained, segmentwise
 from audit.explain.features import grid_cells, layout, spread_over_pixels, superpixels
-from audit.explain.methods.lime import SAMPLES
+from audit.explain.methods.lime import SAMPLES, Segments
 from audit.explain.quantity import Output, quantity
 from audit.library.copied import undisturbed
 from audit.model import Model
@@ -36,7 +36,7 @@ def lime_library(
     *,
     samples: int | None = None,
     discretize: bool = False,
-    segments: Literal["grid", "slic"] = "grid",
+    segments: Segments = "grid",
     grid: int = 4,
     fill: float | Literal["mean"] = "mean",
 ) -> dict[str, Any]:
@@ -52,7 +52,8 @@ def lime_library(
         samples: perturbed rows, the row itself included; default 1000 for tables, 256 for images.
         discretize: numeric features are cut at their quartiles, as the package does by default; a weight is
             then that of staying in the row's own quarter, not of a standard deviation.
-        segments: image parts: a `grid` or superpixels (`slic`), about as many as the grid has cells.
+        segments: image parts: a `grid`, superpixels by `slic`, about as many as the grid has cells, or by
+            `quickshift`, as many as it finds.
         grid: cells on a side.
         fill: raw value that hides a part of an image, or its `mean` colour.
 
@@ -141,7 +142,7 @@ def _images(
     seed: int,
     explained: Explained,
     samples: int,
-    segments: str,
+    segments: Segments,
     grid: int,
     fill: float | Literal["mean"],
 ) -> dict[str, Any]:
@@ -170,7 +171,7 @@ def _images(
         with contextlib.redirect_stderr(io.StringIO()):
             lines.append(_line(explain, 0, int(cells.max()) + 1))
     names = layout(data, grid).names
-    if segments == "slic":
+    if segments != "grid":
         names = tuple(f"segment {index + 1}" for index in range(int(cells.max()) + 1))
     fields = {
         "values": _weights(lines),
@@ -180,9 +181,9 @@ def _images(
     return _fields(lines, fields, ("Perturbed by the lime package.",))
 
 
-def _cells(images: Floats, segments: str, grid: int) -> Ints:
-    if segments == "slic":
-        return superpixels(images, grid * grid)
+def _cells(images: Floats, segments: Segments, grid: int) -> Ints:
+    if segments != "grid":
+        return superpixels(images, grid * grid, segments)
     cells = grid_cells(grid, *images.shape[-2:])
     return np.broadcast_to(cells, (len(images), *cells.shape))
 

@@ -45,6 +45,25 @@ def conclusions(cards: Sequence[Card], shared: tuple[int, int]) -> Table:
     )
 
 
+def untried_table(reasons: Mapping[str, str]) -> list[Table]:
+    """One row a method without a card; no table where there is none.
+
+    Args:
+        reasons: why each was not tried, by method.
+    """
+    if not reasons:
+        return []
+    return [
+        Table(
+            name="not_tried",
+            title="Methods without a card",
+            columns=("method", "why"),
+            rows=sorted(reasons.items()),
+            note="Any of them that fits is judged when it is named in the setting `methods`.",
+        )
+    ]
+
+
 def card_table(card: Card) -> Table:
     """One row a test."""
     rows: list[list[Cell]] = []

@@ -185,13 +185,10 @@ def faithfulness(
     return found
 
 
-def between_seeds(
-    subject: Subject, method: str, values: Doubles, seeds: int
-) -> tuple[Likeness, Doubles]:
-    """Likeness of magnitudes with the same explanation by other seeds, and [n] change of signs; see
-    `sign_change`. Both on average over `seeds` of them.
+def between_seeds(subject: Subject, method: str, values: Doubles, seeds: int) -> tuple[Likeness, Doubles]:
+    """Likeness of magnitudes with the same explanation by other seeds, and [n] change of its signs.
 
-    The two are asked apart, because in one number a sign that hangs on the draw would outweigh all ranks: in
+    Both are averages over `seeds` of them; for signs see `sign_change`. The two are asked apart, because in one number a sign that hangs on the draw would outweigh all ranks: in
     a row close to the background the leading feature falls from the first place to the last.
     """
     others = [

@@ -102,11 +102,14 @@ class MadeUp:
 
 @dataclass(frozen=True)
 class Shared:
-    """What is computed once for all methods: curves by fill, points nearby, and leads by perturbation."""
+    """What is computed once for all methods: curves by fill, points nearby, and leads by perturbation.
+
+    Instead of the leads there may be the reason why there are none.
+    """
 
     curves: Mapping[str, Faithfulness]
     close: Close
-    made_up: Mapping[str, MadeUp]
+    made_up: Mapping[str, MadeUp] | str
 
 
 def close(subject: Subject, near: Callable[[], Nearby]) -> Close:
@@ -125,11 +128,16 @@ def close(subject: Subject, near: Callable[[], Nearby]) -> Close:
     return Close(found, found.epsilon)
 
 
-def made_up(subject: Subject) -> dict[str, MadeUp]:
-    """Who leads on rows of a table and on made-up rows; empty for images, one feature or too few rows."""
+def made_up(subject: Subject) -> dict[str, MadeUp] | str:
+    """Who leads on rows of a table and on made-up rows, or why this cannot be asked."""
     data, names = subject.data, subject.parts.names
-    if data.modality != "tabular" or len(names) < 2 or len(data) < MADE_UP_ROWS // 2:  # noqa: PLR2004 - one leads alone
-        return {}
+    if data.modality != "tabular":
+        kind = {"image": "images"}.get(data.modality, data.modality)
+        return f"not applicable to {kind}, because no other row differs from a row in one part alone"
+    if len(names) < 2:  # noqa: PLR2004 - one leads alone
+        return "the table has one feature, which leads alone"
+    if len(data) < MADE_UP_ROWS // 2:
+        return f"{len(data)} rows, fewer than {MADE_UP_ROWS // 2}"
     index = sample_rows(data, MADE_UP_ROWS, subject.seed)
     classes = subject.model.predict(data.inputs[index]).argmax(dim=1)
     owner = subject.parts.owner.reshape(-1)
@@ -355,8 +363,12 @@ def _errors(item: Attribution, usable: Bools) -> Doubles:
     return found
 
 
-def _off_data(item: Tried, found: Mapping[str, MadeUp]) -> None:
+def _off_data(item: Tried, found: Mapping[str, MadeUp] | str) -> None:
     """It fails only where both leads are above the bound, so the less certain one is shown."""
+    if isinstance(found, str):
+        name = "lead of another feature on made-up rows"
+        item.tests.append(Trial(name=name, measure=None, weight="weakens", bound=LEAST_LEAD, reason=found))
+        return
     asks_made_up_rows = item.item.passes[1] == 0
     item.tests += [
         Trial(

@@ -139,6 +139,46 @@ def test_without_gradients_only_what_asks_for_answers_is_tried():
     assert not found[-1].zero.any()
 
 
+class ClassesAlone(nn.Module):
+    """Class 1 where 30 inputs sum above 15; what comes out is the class, with a gradient of zero."""
+
+    def forward(self, x):
+        above = (x.sum(dim=1) > 15).float()
+        return torch.stack([1 - above, above], dim=1) + 0 * x[:, :1]
+
+
+def beside_a_plane():
+    """60 rows .08 below the plane in every input: within .11 all must go up but for 4 of 30 at most."""
+    model = Model(module=ClassesAlone().eval(), device=torch.device("cpu"))
+    jitter = np.random.default_rng(0).uniform(-0.02, 0.02, (60, 30))
+    inputs = (0.42 + jitter - jitter.mean(axis=1, keepdims=True)).astype(np.float32)
+    one = np.ones(30, np.float32)
+    space = Space(scale="input", unit=one, low=one * 0, high=one, epsilons=())
+    rows = np.arange(60)
+    return Target(model, inputs, np.zeros(60, np.int64), rows, np.ones(60, bool), space, 0)
+
+
+def test_where_gradients_vanish_the_boundary_may_be_asked_for_last():
+    shown = {}
+    for asked in (False, True):
+        target = beside_a_plane()
+        cascade = Cascade(steps=5, queries=1500, boundary=asked)
+        attempts = cascade_attempts(target, cascade, 2, gradients=True)
+        (shown[asked],) = walk(target, [0.11], "linf", attempts)
+    with_it, without = (shown[asked] for asked in (True, False))
+    assert [t.attack for t in with_it.tallies[:-1]] == [t.attack for t in without.tallies]
+    assert with_it.tallies[-1].attack == "hopskipjump"
+    assert with_it.tallies[-1].tried == 60 - without.fooled.sum()
+    assert with_it.fooled.sum() > without.fooled.sum() + 30
+    assert (with_it.fooled | ~without.fooled).all()
+
+
+@pytest.mark.parametrize("cascade", [Cascade(norm="l1", boundary=True), Cascade(queries=0, boundary=True)])
+def test_the_boundary_is_left_out_where_it_is_not_defined_or_may_not_ask(cascade):
+    names = [a.name for a in cascade_attempts(cloud(), cascade, 4, gradients=True)]
+    assert "hopskipjump" not in names
+
+
 class Corner(nn.Module):
     """Class 1 where both inputs are above .99: a random point is there once in 10,000."""
 

@@ -340,3 +340,17 @@ def test_one_step_is_on_its_own_at_every_radius():
     nobody = cloud()
     nobody.correct[:] = False
     assert {entry.raw.tried for entry in ATTACKS["fgsm"](nobody)} == {0}
+
+
+def test_a_row_tried_again_may_fall_to_any_attempt():
+    """The first attempt never finds anything: the rows that fell to the second fall to it again."""
+
+    def nothing(positions, labels, inside):
+        none = torch.zeros(len(positions), dtype=torch.bool)
+        return Found(none, inside.centre, none, none, none)
+
+    target = cloud()
+    attempts = [Attempt("nothing", nothing), *pgd_attempts(target, Pgd(steps=10))]
+    _, near, far = walk(target, (0.0, 0.1, 0.3), "linf", attempts, 64)
+    assert near.fooled.sum() > 10
+    assert far.raw.fell_again == far.raw.again == near.fooled.sum()

@@ -1,5 +1,7 @@
 """SmoothGrad and VarGrad against a slow loop, against captum within the sampling error, and by hand."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from torch import nn
 
 from audit.draws import Draws
 from audit.explain.quantity import quantity
-from audit.explain.smooth import Copies, noisy_gradients
+from audit.explain.smooth import Copies, gradient_variances, smoothed_gradients
 from audit.model import Model
 
 
@@ -36,7 +38,15 @@ def found_of(network, rows, classes, samples=40, noise=0.5, batch=256, index=Non
     count = rows[0].numel()
     index = np.arange(len(rows)) if index is None else index
     member = torch.eye(count) if member is None else member
-    return noisy_gradients(model_of(network, batch), rows, classes, index, copies, member)
+    about = rows, classes, index, copies, member
+    smooth = smoothed_gradients(model_of(network, batch), *about)
+    varied = gradient_variances(model_of(network, batch), *about)
+    return SimpleNamespace(
+        mean=smooth.values,
+        mean_error=smooth.standard_error,
+        variance=varied.values,
+        variance_error=varied.standard_error,
+    )
 
 
 def slowly(network, row, target, number, samples, noise):
@@ -143,4 +153,4 @@ def test_no_pass_is_larger_than_the_batch():
 
     found_of(Watched(), rows_of(5, 4), torch.zeros(5, dtype=torch.int64), samples=30, batch=12)
     assert max(sizes) <= 12
-    assert sum(sizes) == 150
+    assert sum(sizes) == 2 * 150

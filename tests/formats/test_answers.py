@@ -1,18 +1,23 @@
 """Every answer is there once, with the weight that the judge gives it."""
 
 import itertools
+import json
 from dataclasses import replace
+from xml.etree import ElementTree as ET
 
 import pytest
 import records
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audit.formats.answers import EXIT_WORDS, answers, derived, numbers, record_sha256, told
+from audit.formats.answers import EXIT_WORDS, advice, answers, derived, numbers, record_sha256, told
+from audit.formats.junit import junit
+from audit.formats.sarif import sarif
 from audit.judge import judge
 from audit.policy import Limit, Policy, Verdict
 from audit.record import Finding, Planned, read_record, write_record
 from audit.stats import proportion
+from audit.wording import FINDING_WORDS
 
 LENIENT = st.sampled_from(["fail", "warn", "pass"])
 # Of 100 rows: 99 keep a limit of .8, 80 span it, 10 break it; 0 of 0 is undefined.
@@ -182,3 +187,22 @@ def test_numbers_are_those_of_the_judgement(tmp_path):
 def test_every_exit_code_of_a_record_has_words():
     assert sorted(EXIT_WORDS) == [0, 1, 2]
     assert judge(records.empty()).verdict.exit_code in EXIT_WORDS
+
+
+def test_each_answer_is_followed_by_what_it_means_and_what_could_be_done():
+    """In the two formats that people read in another program; only a PASS asks for nothing for now."""
+    found = answers(records.every_verdict())
+    assert {answer.verdict for answer in found} == set(Verdict)
+    (run,) = json.loads(sarif(records.every_verdict()))["runs"]
+    suites = ET.fromstring(junit(records.every_verdict()))  # noqa: S314 - it is our own
+    cases = {
+        (case.get("classname"), case.get("name")): " ".join(case.itertext())
+        for case in suites.iter("testcase")
+    }
+    for answer, result in zip(found, run["results"], strict=True):
+        means, then = FINDING_WORDS[answer.verdict]
+        said = advice(answer)
+        assert said == f"{means} What could be done: {then}"
+        assert result["message"]["text"].endswith(said)
+        assert said in cases[answer.check, answer.name]
+        assert then.startswith("Nothing for now") == (answer.verdict is Verdict.PASS)

@@ -377,7 +377,24 @@ def gradients() -> Finding:
                     "low": [value - 0.05 - 0.02 * i for i, value in enumerate(means)],
                     "high": [value + 0.05 + 0.02 * i for i, value in enumerate(means)],
                 },
-            )
+            ),
+            Figure(
+                name="spread",
+                title="A large diameter speaks for malignant in nearly every picture",
+                kind="swarm",
+                alt="Attributions of three concepts over rows; those of diameter grow with the diameter itself.",
+                data={
+                    "x_label": "attribution, in log-odds",
+                    "labels": names[:3],
+                    "edges": [-1.0, -0.5, 0.0, 0.5, 1.0, 1.5],
+                    "counts": [[0, 40, 380, 700, 200], [10, 210, 600, 400, 100], [0, 300, 620, 380, 20]],
+                    "shades": [
+                        [None, 0.2, 0.4, 0.6, 0.9],
+                        [0.1, 0.5, 0.5, 0.6, 0.4],
+                        [None, 0.1, 0.4, 0.7, 0.95],
+                    ],
+                },
+            ),
         ],
         cost=Cost(forward_rows=84_480, backward_rows=84_480, seconds=8.8, overhead=1.11),
     )

@@ -125,6 +125,7 @@ def calibration(
     `floor` (rows).
     """
     from audit.groups import groupings
+    from audit.outcomes import answers
 
     if not data.sensitive:
         raise NotApplicable("the data names no sensitive feature; list them under [data] sensitive")
@@ -142,7 +143,8 @@ def calibration(
         tables.append(_table(grouping.name, by_class))
         figures += _figures(grouping.name, by_class, found)
         caveats += _caveats(grouping.name, by_class, floor)
-    return Evidence(measures=measures, tables=tables, figures=figures, caveats=caveats)
+    kept = answers(data, predictions)
+    return Evidence(measures=measures, tables=tables, figures=figures, caveats=caveats, outcomes=kept)
 
 
 def _scored(

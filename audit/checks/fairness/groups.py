@@ -134,6 +134,7 @@ def groups(
     """
     from audit.fairness.count import count, count_strata, outcomes
     from audit.fairness.derive import chosen, derive
+    from audit.outcomes import answers
 
     if not data.sensitive:
         raise NotApplicable("the data names no sensitive feature; list them under [data] sensitive")
@@ -155,6 +156,7 @@ def groups(
         tables=[*_tables(cells, strata, reference), _comparisons(cells, reference, per_grouping)],
         figures=[_figure(items[0]) for items in cells] if found.favourable else [],
         caveats=[*_reading_caveats(found), *_caveats(data, cells, strata, reference, found)],
+        outcomes=answers(data, predictions),
     )
 
 

@@ -106,6 +106,7 @@ def robust_accuracy(
     """
     from audit.attack.loop import Pgd
     from audit.groups import groupings
+    from audit.outcomes import attacked
 
     if not data.sensitive:
         raise NotApplicable("the data names no sensitive feature; list them under [data] sensitive")
@@ -132,6 +133,7 @@ def robust_accuracy(
         tables=(*tables, table(checks, result.attacked)),
         figures=figures,
         caveats=caveats,
+        outcomes=attacked(data, result),
     )
 
 

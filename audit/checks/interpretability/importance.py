@@ -9,6 +9,7 @@ from pydantic import Field
 
 from audit.check import check
 from audit.evidence import Evidence, Figure, Table
+from audit.explain.names import MethodName
 from audit.explain.summary import AtLeastOne, evidence, require_explanation
 from audit.stats import bonferroni, interval_at, mean, measure
 
@@ -37,7 +38,7 @@ def importance(
     data: Dataset,
     attributions: Attributions,
     *,
-    method: str = "kernel_shap",
+    method: MethodName = "kernel_shap",
     rows: AtLeastOne | None = None,
     output: Literal["log_odds", "probability"] = "log_odds",
     target: Literal["predicted", "favourable"] = "predicted",

@@ -34,7 +34,7 @@ def lime(
     output: Literal["log_odds", "probability"] = "log_odds",
     target: Literal["predicted", "favourable"] = "predicted",
     samples: AtLeastOne | None = None,
-    segments: Literal["grid", "slic"] = "grid",
+    segments: Literal["grid", "slic", "quickshift"] = "grid",
     grid: AtLeastOne = 4,
     fill: float | Literal["mean"] = "mean",
     examples: Annotated[int, Field(ge=0, le=16)] = 4,
@@ -52,8 +52,9 @@ def lime(
     occur in reality, on which the model was never trained.
 
     Settings: `rows` explained (256, or 16 images), `output` and `target` that are explained, `samples`
-    changed rows (1000, or 256 for images), `segments` of an image (`grid` or superpixels by `slic`), `grid`
-    cells on a side, `fill` that hides a part (`mean` colour or a raw value), `examples` shown.
+    changed rows (1000, or 256 for images), `segments` of an image (`grid`, or superpixels by `slic`, about as
+    many as the grid has cells, or by `quickshift`, as many as it finds), `grid` cells on a side, `fill` that
+    hides a part (`mean` colour or a raw value), `examples` shown.
 
     Ribeiro, Singh, Guestrin: "Why Should I Trust You?", 2016.
     """
@@ -94,7 +95,11 @@ def _measures(item: Attribution) -> list[Measure]:
 def _caveats(segments: str, grid: int, fill: float | str, image: bool) -> list[str]:
     found = ["Weights come from randomly changed rows, which may not occur in reality."]
     if image:
-        parts = f"{grid} x {grid} cells" if segments == "grid" else f"about {grid * grid} superpixels"
+        parts = {
+            "grid": f"{grid} x {grid} cells",
+            "slic": f"about {grid * grid} superpixels",
+            "quickshift": "superpixels, as many as quickshift finds",
+        }[segments]
         hidden = "their mean colour" if fill == "mean" else f"the raw value {fill}"
         found.append(f"An image is cut into {parts}, hidden by {hidden}; nothing finer is resolved.")
     else:

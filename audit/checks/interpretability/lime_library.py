@@ -35,7 +35,7 @@ def lime_library(
     target: Literal["predicted", "favourable"] = "predicted",
     samples: Annotated[int, Field(ge=2)] | None = None,
     discretize: bool = False,
-    segments: Literal["grid", "slic"] = "grid",
+    segments: Literal["grid", "slic", "quickshift"] = "grid",
     grid: AtLeastOne = 4,
     fill: float | Literal["mean"] = "mean",
     examples: Annotated[int, Field(ge=0, le=16)] = 4,
@@ -53,9 +53,9 @@ def lime_library(
     weights change more from seed to seed.
 
     Settings: `rows` explained (256, or 16 images), `output` and `target` that are explained, `samples`
-    changed rows (1000, or 256 for images), `discretize`, `segments` of an image (`grid` or superpixels by
-    `slic`), `grid` cells on a side, `fill` that hides a part (`mean` colour or a raw value), `examples`
-    shown.
+    changed rows (1000, or 256 for images), `discretize`, `segments` of an image (`grid`, or superpixels by
+    `slic`, about as many as the grid has cells, or by `quickshift`, as many as it finds), `grid` cells on a
+    side, `fill` that hides a part (`mean` colour or a raw value), `examples` shown.
 
     Ribeiro, Singh, Guestrin: "Why Should I Trust You?", 2016.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,10 +13,11 @@ from pydantic import Field
 from audit.check import check
 from audit.errors import NotApplicable, NotEvaluable
 from audit.evidence import Doubt, Evidence, Measure
+from audit.explain.names import METHOD_NAMES, MethodName
 from audit.explain.summary import AtLeastOne, require_explanation
 from audit.stats import measure
 from audit.trust.rule import GRADES, LEAST_STABLE, Card, card, no_explanation
-from audit.trust.shown import agreement_table, card_table, conclusions, curve_figures
+from audit.trust.shown import agreement_table, card_table, conclusions, curve_figures, untried_table
 
 if TYPE_CHECKING:
     from audit.dataset import Dataset, Ints
@@ -25,11 +27,12 @@ if TYPE_CHECKING:
     from audit.trust.study import Subject
     from audit.trust.tried import Shared, Tried
 
-METHODS = {
-    "tabular": ("saliency", "integrated_gradients", "kernel_shap", "lime"),
-    "image": ("saliency", "integrated_gradients", "kernel_shap", "lime"),
-    "series": ("saliency", "integrated_gradients", "kernel_shap", "occlusion"),
+COSTLY = {
+    "rise": "asks for more masked rows than all other methods of images but lime together",
+    "permutation_shap": "asks for several times the rows of kernel_shap, which estimates the same values",
+    "lime_library": "asks row by row what lime asks for all rows at once",
 }
+UNITS = "speaks of units of a layer, and features are what is taken away"
 GRADIENT_METHODS = frozenset(
     {"saliency", "input_x_gradient", "integrated_gradients", "smoothgrad", "vargrad", "expected_gradients"}
     | {"gradcam", "deep_lift", "deep_shap", "lrp", "layer_conductance"}
@@ -74,7 +77,7 @@ def trust(
     attributions: Attributions,
     adversaries: Adversaries,
     *,
-    methods: list[str] | None = None,
+    methods: Annotated[list[MethodName], Field(min_length=1)] | None = None,
     rows: AtLeastOne | None = None,
     output: Literal["log_odds", "probability"] = "log_odds",
     target: Literal["predicted", "favourable"] = "predicted",
@@ -88,44 +91,46 @@ def trust(
 ) -> Evidence:
     """Trust card: may the explanations of this model be believed?
 
-    An explanation is a claim about the model, and this check puts the claim to the test, method by method,
-    on a few rows. The conclusion is supported, weak, not supported, or no explanation where the model's
-    answer does not depend on its inputs; the rule is printed with it.
+    An explanation is a claim about the model, and this check puts the claim to the test, method by method, on
+    a few rows. The conclusion is supported, weak, not supported, or no explanation where the model's answer
+    does not depend on its inputs; the rule is printed with it.
 
     Faithfulness: features are taken away from a row, or put back, in the order that the explanation gives
-    them. The answer should fall and rise faster than with random orders of the same row, and faster than
-    with an order that looks at the data and never asks the model. What is taken away must be filled, and the
-    fill can decide the result, so this is done with two. `deletion_gain`, `insertion_gain`, their mean
+    them. The answer should fall and rise faster than with random orders of the same row, and faster than with
+    an order that looks at the data and never asks the model. What is taken away must be filled, and the fill
+    can decide the result, so this is done with two. `deletion_gain`, `insertion_gain`, their mean
     `faithfulness_gain`, and `control_gain` are shares of the range of the answer; 0 is no better than random,
     or than the control. A row weighs by its own range: where the answer hardly moves there is little to
-    explain. `indistinguishable_share` counts rows in which more than 5 % of the
-    random orders do as well. Where an explanation says how much a feature matters and not which way it
-    pushed the answer (saliency, and LIME in tables), the order is by size, and what is followed is how close
-    the answer stays to that of the whole row.
+    explain. `indistinguishable_share` counts rows in which more than 5 % of the random orders do as well.
+    Where an explanation says how much a feature matters and not which way it pushed the answer (saliency, and
+    LIME in tables), the order is by size, and what is followed is how close the answer stays to that of the
+    whole row.
 
     Random weights: an explanation of what the model learned must change when the weights are random
     (`randomised_rank_correlation`). The model gets its weights back, which its hash proves. Stability:
-    another seed should rank the features the same by the size of their attributions
-    (`seed_rank_correlation`, `seed_top_overlap`) and leave their signs (`seed_sign_change`, the share of all
-    attribution that changes its sign, so that values close to 0 hardly count); what another baseline gives
-    is told. Agreement between the methods is told: it is not truth, and where methods
-    disagree there is no single ranking. Fragility: at a point within `epsilon` that the model answers the
-    same, found by one step along the gradient, the explanation should be the same
-    (`nearby_rank_correlation`); a stronger search could find more. Made-up rows: some methods ask the model
-    about rows that do not occur, and a model can be built to answer harmlessly there. `on_manifold_lead` and
-    `off_manifold_lead` are both above 0 where the same changes of a row move the answer most through one
-    feature on rows of the data and through another on made-up rows; `off_manifold_share` says how many of
-    those lie further from the data than nearly all of its own rows. Tables only. `faithfulness_difference`
-    says whether explanations are less faithful for one group than for all others.
+    another seed should rank the features the same by the size of their attributions (`seed_rank_correlation`,
+    `seed_top_overlap`) and leave their signs (`seed_sign_change`, the share of all attribution that changes
+    its sign, so that values close to 0 hardly count); what another baseline gives is told. Agreement between
+    the methods is told: it is not truth, and where methods disagree there is no single ranking. Fragility: at
+    a point within `epsilon` that the model answers the same, found by one step along the gradient, the
+    explanation should be the same (`nearby_rank_correlation`); a stronger search could find more. Made-up
+    rows: some methods ask the model about rows that do not occur, and a model can be built to answer
+    harmlessly there. `on_manifold_lead` and `off_manifold_lead` are both above 0 where the same changes of a
+    row move the answer most through one feature on rows of the data and through another on made-up rows;
+    `off_manifold_share` says how many of those lie further from the data than nearly all of its own rows.
+    Tables only: for images and series it is not applicable, because no other row differs from a row in one
+    part alone. `faithfulness_difference` says whether explanations are less faithful for one group than for
+    all others.
 
     It does not say that an explanation is true or complete, and what holds for these rows may not hold for
     others. Numbers of a method that is not supported cannot pass a limit.
 
-    Settings: `methods` to judge (saliency, integrated_gradients, kernel_shap and lime, or occlusion for
-    series; every other attribution method may be named, and has no card else), `rows` explained (32, or 8
-    images), `output` and `target` that are explained, random `rankings`, `steps` of a curve, `background`
-    rows of the second fill of a table, other `seeds`, `draws` of random weights (8, or 4 for images), `top`
-    features that count as leading, `epsilon` of the point nearby (the smallest that attacks use).
+    Settings: `methods` to judge (all that fit the model and the data, but for a few that are told with the
+    reason: they cost much more than the others, or speak of other things than features; one that is named is
+    judged all the same), `rows` explained (32, or 8 images), `output` and `target` that are explained, random
+    `rankings`, `steps` of a curve, `background` rows of the second fill of a table, other `seeds`, `draws` of
+    random weights (8, or 4 for images), `top` features that count as leading, `epsilon` of the point nearby
+    (the smallest that attacks use).
 
     Adebayo et al.: Sanity Checks for Saliency Maps, 2018. Petsiuk et al.: RISE, 2018. Ghorbani et al.:
     Interpretation of Neural Networks Is Fragile, 2019. Slack et al.: Fooling LIME and SHAP, 2020. Krishna et
@@ -142,10 +147,10 @@ def trust(
     together = _passes(model) - before
     explain = partial(again, attributions, explained)
     subject = Subject(model, data, explained, layout(data), explain, seed, top)
-    said = [_asked(subject, attributions, name, what) for name in _methods(model, data, methods)]
+    said, untried = _asked_of_all(subject, attributions, methods, what)
     found = [item for item in said if not isinstance(item, Card)]
     if not found:
-        raise NotEvaluable(_nothing_said([item for item in said if isinstance(item, Card)]))
+        raise NotEvaluable(_nothing_said([item for item in said if isinstance(item, Card)], untried))
     values = {item.name: item.values for item in found}
     before = _passes(model)
     curves = faithfulness(subject, values, rankings=rankings, steps=steps, background=background)
@@ -156,8 +161,9 @@ def trust(
         put_to_the_test(subject, item, shared, seeds=seeds, draws=draws or DRAWS.get(data.modality, 8))
     cards = [item if isinstance(item, Card) else _card(item, shared) for item in said]
     if all(one.conclusion == "no explanation" for one in cards):
-        raise NotEvaluable(_nothing_said(cards))
-    return _evidence(subject, found, cards, shared, (int(together[0]), int(together[1])))
+        raise NotEvaluable(_nothing_said(cards, untried))
+    base = _evidence(subject, found, cards, shared, (int(together[0]), int(together[1])))
+    return replace(base, tables=[*base.tables, *untried_table(untried)])
 
 
 def _passes(model: Model) -> Ints:
@@ -165,33 +171,48 @@ def _passes(model: Model) -> Ints:
     return np.array([model.passes.forward, model.passes.backward])
 
 
-def _methods(model: Model, data: Dataset, asked: Sequence[str] | None) -> list[str]:
-    if asked is not None:
-        return list(dict.fromkeys(asked))
-    return [
-        name
-        for name in METHODS[data.modality]
-        if name not in GRADIENT_METHODS or "gradients" in model.capabilities
-    ]
+def _asked_of_all(
+    subject: Subject, source: Attributions, named: Sequence[str] | None, what: Mapping[str, Any]
+) -> tuple[list[Tried | Card], dict[str, str]]:
+    """What the methods say or the card that says that they say nothing, and why others were not tried.
+
+    A method that was named has a card whatever comes of it; of the others those that do not fit have none.
+    """
+    said: list[Tried | Card] = []
+    untried = {} if named else dict(COSTLY)
+    for name in dict.fromkeys(named or METHOD_NAMES):
+        if name in untried:
+            continue
+        try:
+            said.append(_asked(subject, source, name, what))
+        except NotApplicable as error:
+            reason = str(error).removesuffix(".")
+            if named:
+                said.append(no_explanation(name, reason))
+            else:
+                untried[name] = reason
+        except NotEvaluable as error:
+            reason = str(error).removeprefix("no explanation: ").removesuffix(".")
+            said.append(no_explanation(name, reason))
+    return said, untried
 
 
-def _asked(subject: Subject, source: Attributions, name: str, what: Mapping[str, Any]) -> Tried | Card:
-    """What a method says, or the card that says that it says nothing."""
+def _asked(subject: Subject, source: Attributions, name: str, what: Mapping[str, Any]) -> Tried:
     from audit.trust.study import values_of
     from audit.trust.tried import Tried
 
+    if name == "layer_conductance":
+        raise NotApplicable(UNITS)
     if name in GRADIENT_METHODS and "gradients" not in subject.model.capabilities:
-        return no_explanation(name, "the model gives no gradients")
-    try:
-        item = source.of(name, **what)
-        require_explanation(item, exact=name in GRADIENT_METHODS)
-        return Tried(name, item, values_of(item, subject.parts), passes=item.passes)
-    except (NotApplicable, NotEvaluable) as error:
-        return no_explanation(name, str(error).removeprefix("no explanation: ").removesuffix("."))
+        raise NotApplicable("the model gives no gradients")
+    item = source.of(name, **what)
+    require_explanation(item, exact=name in GRADIENT_METHODS)
+    return Tried(name, item, values_of(item, subject.parts), passes=item.passes)
 
 
-def _nothing_said(cards: Sequence[Card]) -> str:
+def _nothing_said(cards: Sequence[Card], untried: Mapping[str, str]) -> str:
     reasons = dict.fromkeys(f"{one.method}: {one.why[0]}" for one in cards)
+    reasons |= dict.fromkeys(f"{name}: not tried, {reason}" for name, reason in untried.items())
     return f"no explanation: {'; '.join(reasons) or 'no method was asked for'}"
 
 
@@ -219,14 +240,14 @@ def _evidence(
     from audit.trust.tried import group_differences
 
     pairs = _agreement(found, subject.top)
-    leads = shared.made_up.values()
+    leads = {} if isinstance(shared.made_up, str) else shared.made_up
     cards_shown = [card_table(one) for one in cards if one.tests]
     return Evidence(
         measures=[
             *(_grade(one) for one in cards),
             *(number for item in found for number in item.measures),
             *(number for _, _, rank, overlap in pairs for number in (rank, overlap)),
-            *(number for lead in leads for number in (lead.on, lead.off, lead.share)),
+            *(number for lead in leads.values() for number in (lead.on, lead.off, lead.share)),
             *(number for item in found for number in group_differences(subject, item, shared)),
         ],
         tables=[
@@ -277,8 +298,8 @@ def _caveats(subject: Subject, pairs: Pairs, shared: Shared) -> list[str]:
         found.append(f"There is no single ranking of the features: {', '.join(apart)} disagree.")
     if shared.close.reason:
         found.append(f"Fragility was not tested: {shared.close.reason}.")
-    if not shared.made_up:
-        found.append("Who leads on made-up rows was not tested: it takes a table of more than one feature.")
+    if isinstance(shared.made_up, str):
+        return [*found, f"Who leads on made-up rows was not tested: {shared.made_up}."]
     return found + [
         f"The model leads with {lead.names[0]} on rows of the data and with {lead.names[1]} on rows made up "
         f"as {kind} makes them: an explanation that asks about such rows does not show what decides."

@@ -12,6 +12,7 @@ from audit.check import check
 from audit.dataset import Dataset
 from audit.evidence import Evidence, Figure, Measure, Table
 from audit.groups import count_table
+from audit.outcomes import answers
 from audit.stats import measure, proportion
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def accuracy(data: Dataset, predictions: Predictions) -> Evidence:
         tables=(_confusion(data, predictions, names),),
         figures=tuple(_figures(data, classes, groups)),
         caveats=tuple(_caveats(data, predictions)),
+        outcomes=answers(data, predictions),
     )
 
 

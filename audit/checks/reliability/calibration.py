@@ -13,6 +13,7 @@ from audit.checks.reliability.shifted import Condition, Severities, clean, lost_
 from audit.dataset import Dataset, sample_rows
 from audit.errors import NotApplicable, NotEvaluable
 from audit.evidence import Cell, Evidence, Figure, Measure, Table
+from audit.outcomes import answers as kept_answers
 from audit.reliability.answers import Answers
 from audit.reliability.bins import score_cells
 from audit.scores import moments
@@ -98,6 +99,7 @@ def calibration(
         tables=(_table(conditions, bins),),
         figures=(_figure(conditions, bins),),
         caveats=[*caveats, *lost_caveats(conditions), *_caveats(conditions, data, floor)],
+        outcomes=kept_answers(data, predictions),
     )
 
 

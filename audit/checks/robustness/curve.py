@@ -11,6 +11,7 @@ from audit.attack.space import Space
 from audit.checks.robustness.self_checks import SelfCheck, table, unreliable
 from audit.dataset import Dataset
 from audit.evidence import Evidence, Figure, Measure, Table
+from audit.outcomes import attacked
 from audit.stats import proportion
 
 LARGEST = 1e9
@@ -63,6 +64,7 @@ def robust_evidence(
         tables=(_counts(result), table(checks, result.attacked)),
         figures=tuple(_figures(measures, data)),
         caveats=tuple(_caveats(result, data, space, checks, justification)),
+        outcomes=attacked(data, result),
     )
 
 

@@ -12,7 +12,6 @@ from audit.attack.constraints import EPSILONS, constraints, features_of
 from audit.check import check
 from audit.checks.robustness.curve import Radii, Rows, robust_evidence
 from audit.checks.robustness.self_checks import identity, monotone, unreliable, verified
-from audit.dataset import sample_rows
 from audit.errors import ConfigError, nearest
 from audit.evidence import Evidence, Measure, Table
 from audit.stats import proportion
@@ -20,13 +19,12 @@ from audit.stats import proportion
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from audit.attack.constraints import Constraints
     from audit.attack.feasible import Search
     from audit.attack.result import AttackResult, Flags
     from audit.checks.robustness.self_checks import SelfCheck
     from audit.dataset import Dataset, Doubles, Feature, Floats, Ints
     from audit.model import Model
-    from audit.products.predictions import Predictions
+    from audit.products.adversaries import Adversaries
 
 _FEATURES_SHOWN = 40
 _NEEDED = (
@@ -44,33 +42,18 @@ _NEEDED = (
 
 @dataclass(frozen=True)
 class _Setting:
-    """What is attacked: the model, its data and answers, the rows looked at, the costs, and how hard."""
+    """What is attacked: the data, the attacks on its model, how many rows, the costs, and how hard."""
 
-    model: Model
     data: Dataset
-    predictions: Predictions
-    rows: Ints
+    adversaries: Adversaries
+    rows: int | None
     epsilons: Sequence[float]
     search: Search
 
-    def attack(
-        self, told: Constraints, protected: Sequence[str], fallen: AttackResult | None = None
-    ) -> AttackResult:
-        """The attack under some constraints, epsilon 0 included."""
-        from audit.attack.feasible import feasible
-
-        correct = self.predictions.correct[self.rows]
-        epsilons = [0.0, *self.epsilons]
-        return feasible(
-            self.model,
-            self.data,
-            told,
-            self.rows,
-            correct,
-            epsilons,
-            self.search,
-            protected=protected,
-            fallen=fallen,
+    def attack(self, protected: Sequence[str], stricter: Sequence[str] | None = None) -> AttackResult:
+        """The attack with some features held, epsilon 0 included."""
+        return self.adversaries.feasible(
+            [0.0, *self.epsilons], self.search, rows=self.rows, protected=protected, stricter=stricter
         )
 
 
@@ -89,10 +72,8 @@ class _Setting:
     },
 )
 def feasible(
-    model: Model,
     data: Dataset,
-    predictions: Predictions,
-    seed: int,
+    adversaries: Adversaries,
     *,
     epsilon: Radii | None = None,
     protected: list[str] | None = None,
@@ -136,9 +117,8 @@ def feasible(
     held = _protected(data, protected)
     told = constraints(data, held)
     search = Search(beam=beam, changes=changes, candidates=candidates, steps=steps)
-    chosen = sample_rows(data, len(data) if rows is None else rows, seed)
-    setting = _Setting(model, data, predictions, chosen, epsilon or EPSILONS, search)
-    result = setting.attack(told, held)
+    setting = _Setting(data, adversaries, rows, epsilon or EPSILONS, search)
+    result, model = setting.attack(held), adversaries.model
     checks = [identity(result), monotone(result), verified(result)]
     evidence = robust_evidence(result, data, told.space, checks, setting.epsilons, justification)
     turned = _turned(model, result)
@@ -226,7 +206,7 @@ def _touching(
     if not free:
         named = ", ".join(held) or "none"
         return [], [f"No protected feature may move ({named}), so there is no second number to compare."]
-    result = setting.attack(constraints(setting.data), (), stricter)
+    result = setting.attack((), held)
     checks = [identity(result), monotone(result), verified(result)]
     measures = []
     for epsilon in sorted(set(setting.epsilons)):

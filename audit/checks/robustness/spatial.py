@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
+from audit.attack.space import refuse_outside
 from audit.check import check
 from audit.checks.robustness.curve import Rows
 from audit.dataset import Dataset, Doubles, Ints, sample_rows
@@ -39,6 +40,7 @@ class _Frame:
         correct: [R] classified correctly without a move; only these are searched.
         padding: what stands where nothing was.
         low: the smallest valid value.
+        high: the largest valid value.
     """
 
     model: Model
@@ -47,6 +49,7 @@ class _Frame:
     correct: Flags
     padding: Literal["zeros", "edge"]
     low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def spatial(
     for which the grid holds a move that fools the model. `average_accuracy` is the accuracy under moves drawn
     at random within the same bounds, and needs no adversary: it is what a badly placed camera does. Rows that
     were wrong before are not searched and count as not robust. Every move that fooled the model was applied
-    again, and counts only if a fresh pass of the model is wrong again.
+    again, and counts only if a fresh pass of the model is wrong again. Moved images stay in the valid range.
 
     It answers whether decisions hang on how an object is placed in the picture. It does not answer what other
     changes of view do (size, perspective), and a finer grid may find more: robust accuracy is an upper bound.
@@ -115,8 +118,8 @@ def spatial(
     if rotation == 0 and translation == 0:
         raise ConfigError("rotation = 0 and translation = 0 leave nothing to move; set one of them above 0.")
     chosen = sample_rows(data, len(data) if rows is None else rows, seed)
-    low = model.input_range[0] if model.input_range else float(data.inputs.min())
-    frame = _Frame(model, data, chosen, predictions.correct[chosen], padding, low)
+    low, high = _range(model, data)
+    frame = _Frame(model, data, chosen, predictions.correct[chosen], padding, low, high)
     found = _search(frame, rotation, translation, angles, shifts)
     shares = _average(frame, rotation, translation, draws, seed)
     measures = list(_measures(frame, found, shares))
@@ -126,6 +129,14 @@ def spatial(
         figures=tuple(_figures(measures, data)),
         caveats=tuple(_caveats(frame, justification)),
     )
+
+
+def _range(model: Model, data: Dataset) -> tuple[float, float]:
+    """The valid range as stated, which the data must keep; else that of the data."""
+    if model.input_range is None:
+        return float(data.inputs.min()), float(data.inputs.max())
+    refuse_outside(data, *model.input_range)
+    return model.input_range
 
 
 def _search(frame: _Frame, rotation: float, translation: float, angles: int, shifts: int) -> list[_Found]:
@@ -178,7 +189,7 @@ def _move(frame: _Frame, order: Ints, moves: Doubles, images: Tensor, rows: Ints
     from audit.shift.spatial import moved
 
     mine = moves[np.searchsorted(order, rows)].astype(np.float32)
-    return moved(images, frame.model.tensor(mine), frame.padding, frame.low)
+    return moved(images, frame.model.tensor(mine), frame.padding, frame.low).clamp(frame.low, frame.high)
 
 
 def _average(frame: _Frame, rotation: float, translation: float, draws: int, seed: int) -> Doubles:

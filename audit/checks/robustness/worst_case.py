@@ -11,6 +11,7 @@ from audit.attack.space import Scale
 from audit.check import check
 from audit.checks.robustness.curve import Radii, Rows, robust_evidence
 from audit.checks.robustness.self_checks import gradients, identity, monotone, not_weaker, verified
+from audit.errors import ConfigError
 from audit.evidence import Evidence, Table
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ _COLUMNS = (
     "rows fooled",
     "forward rows",
     "backward rows",
+)
+_NO_BOUNDARY = (
+    "HopSkipJump, which looks at the class alone, was not among the attacks; the setting 'boundary' adds it."
 )
 
 
@@ -43,6 +47,7 @@ def worst_case(
     restarts: Annotated[int, Field(ge=1)] = 1,
     targets: Annotated[int, Field(ge=0)] = 9,
     queries: Annotated[int, Field(ge=0)] = 1000,
+    boundary: bool = False,
     rows: Rows | None = 250,
     scale: Scale = "auto",
     justification: str = "",
@@ -68,15 +73,24 @@ def worst_case(
     Settings: `epsilon` (radii; raw input units for images, standard deviations of a column for tabular data),
     `norm` (linf, l2 or l1), `steps` (of each APGD), `restarts` (random starts of each APGD), `targets`
     (likeliest wrong classes aimed at; 0 for none), `queries` (of Square and HopSkipJump for a row; 0 for
-    none), `rows` (how many rows, drawn by the audit's seed; none for all), `scale` (what epsilon counts),
-    `justification` (why these radii). Source: Croce and Hein, 2020, arXiv:2003.01690 (AutoAttack).
+    none), `boundary` (try HopSkipJump, which looks at the class alone, last of all also where the model gives
+    gradients; off unless given, since it asks often and seldom finds what the others did not), `rows` (how
+    many rows, drawn by the audit's seed; none for all), `scale` (what epsilon counts), `justification` (why
+    these radii). Source: Croce and Hein, 2020, arXiv:2003.01690 (AutoAttack).
     """
     from audit.attack.cascade import Cascade
 
     space = adversaries.space(scale)
     asked = epsilon or space.epsilons
     radii = [0.0, *asked]
-    cascade = Cascade(norm=norm, steps=steps, restarts=restarts, targets=targets, queries=queries)
+    if boundary and (norm == "l1" or not queries):
+        raise ConfigError(
+            'checks.settings."robustness.worst_case": boundary = true needs the norm linf or l2 and queries '
+            f"above 0, and here norm is '{norm}' and queries {queries}."
+        )
+    cascade = Cascade(
+        norm=norm, steps=steps, restarts=restarts, targets=targets, queries=queries, boundary=boundary
+    )
     result = adversaries.worst_case(radii, cascade, rows=rows, scale=scale)
     noise = adversaries.noise(radii, rows=rows, scale=scale, norm=norm)
     checks = [
@@ -87,7 +101,10 @@ def worst_case(
         verified(result),
     ]
     evidence = robust_evidence(result, data, space, checks, asked, justification)
-    return replace(evidence, tables=(_tallies(result), *evidence.tables))
+    left_out = [] if boundary or "gradients" not in adversaries.model.capabilities else [_NO_BOUNDARY]
+    return replace(
+        evidence, tables=(_tallies(result), *evidence.tables), caveats=(*evidence.caveats, *left_out)
+    )
 
 
 def _tallies(result: AttackResult) -> Table:

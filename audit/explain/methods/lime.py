@@ -25,7 +25,7 @@ from audit.explain.lime import (
 from audit.model import Model
 
 SAMPLES = {"tabular": 1000, "image": 256}
-Segments = Literal["grid", "slic"]
+Segments = Literal["grid", "slic", "quickshift"]
 
 
 def lime(
@@ -47,7 +47,8 @@ def lime(
         seed: draws the perturbations.
         explained: the rows.
         samples: perturbed rows; default 1000 for tables, 256 for images.
-        segments: image parts: a `grid` or superpixels (`slic`), about as many as the grid has cells.
+        segments: image parts: a `grid`, superpixels by `slic`, about as many as the grid has cells, or by
+            `quickshift`, as many as it finds.
         grid: cells on a side.
         fill: raw value that hides a part of an image, or its `mean` colour.
     """
@@ -67,7 +68,7 @@ def lime(
     cells = _image_segments(data, explained.index, segments, grid)
     found = _image_surrogates(model, explained, cells, samples, seed, fill)
     names = parts.names
-    if segments == "slic":
+    if segments != "grid":
         names = tuple(f"segment {index + 1}" for index in range(found.coefficients.shape[1]))
     return _surrogate_fields(found, samples, segmentwise(found.coefficients, names, data, cells))
 
@@ -85,8 +86,8 @@ def _surrogate_fields(found: Surrogates, samples: int, fields: dict[str, Any]) -
 
 def _image_segments(data: Dataset, index: Ints, segments: Segments, grid: int) -> Ints:
     images = data.inputs[index]
-    if segments == "slic":
-        return superpixels(images, grid * grid)
+    if segments != "grid":
+        return superpixels(images, grid * grid, segments)
     cells = grid_cells(grid, *images.shape[-2:])
     return np.broadcast_to(cells, (len(index), *cells.shape))
 

@@ -1,5 +1,6 @@
 """SmoothGrad and VarGrad: mean and variance of the gradient at noisy copies of a row."""
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -10,7 +11,7 @@ from audit.errors import ConfigError
 from audit.explain.attribution import Doubles
 from audit.explain.explained import UNITS, Explained, by_pixel, deviations, elementwise
 from audit.explain.features import layout, membership, sum_by_owner
-from audit.explain.smooth import Copies, NoisyGradients, noisy_gradients
+from audit.explain.smooth import Copies, Estimate, gradient_variances, smoothed_gradients
 from audit.model import Model
 
 SAMPLES = {"tabular": 50, "image": 32, "series": 50}
@@ -42,13 +43,13 @@ def smoothgrad(
         grid: cells that pixels, or stretches that steps, are added up in.
     """
     samples = samples or SAMPLES[data.modality]
-    found, unit = _noisy(model, data, seed, explained, samples, noise, per, grid)
+    found, unit = _noisy(smoothed_gradients, model, data, seed, explained, samples, noise, per, grid)
     parts = layout(data, grid)
-    signed = by_pixel(found.mean.numpy(), parts)
+    signed = by_pixel(found.values.numpy(), parts)
     return {
-        **elementwise(np.abs(found.mean.numpy()), parts),
+        **elementwise(np.abs(found.values.numpy()), parts),
         "extras": {"signed": sum_by_owner(signed, parts.owner, len(parts.names))},
-        "standard_error": found.mean_error.numpy(),
+        "standard_error": found.standard_error.numpy(),
         "unit": f"{UNITS[explained.output]} per {unit}",
         "settings": {"samples": samples},
     }
@@ -67,16 +68,17 @@ def vargrad(
 ) -> dict[str, Any]:
     """Variance of the gradient over the same noisy copies; settings as in `smoothgrad`."""
     samples = samples or SAMPLES[data.modality]
-    found, unit = _noisy(model, data, seed, explained, samples, noise, per, grid)
+    found, unit = _noisy(gradient_variances, model, data, seed, explained, samples, noise, per, grid)
     return {
-        **elementwise(found.variance.numpy(), layout(data, grid)),
-        "standard_error": found.variance_error.numpy(),
+        **elementwise(found.values.numpy(), layout(data, grid)),
+        "standard_error": found.standard_error.numpy(),
         "unit": f"squared {UNITS[explained.output]} per {unit}",
         "settings": {"samples": samples},
     }
 
 
 def _noisy(
+    estimated: Callable[..., Estimate],
     model: Model,
     data: Dataset,
     seed: int,
@@ -85,8 +87,8 @@ def _noisy(
     noise: float,
     per: Per,
     grid: int,
-) -> tuple[NoisyGradients, str]:
-    """The gradients, and for what step their slopes are."""
+) -> tuple[Estimate, str]:
+    """What is made of the gradients, and for what step their slopes are."""
     if not noise > 0:
         raise ConfigError(f"smoothgrad: 'noise' = {noise} is wrong; it must be above 0.")
     spread = deviations(data)
@@ -100,7 +102,7 @@ def _noisy(
         output=explained.output,
     )
     member = torch.from_numpy(membership(layout(data, grid), data.inputs.shape[1:])).to(model.device)
-    found = noisy_gradients(model, explained.inputs, explained.classes, explained.index, copies, member)
+    found = estimated(model, explained.inputs, explained.classes, explained.index, copies, member)
     return found, "standard deviation" if scaled else "unit"
 
 

@@ -254,7 +254,7 @@ def test_the_command_line_measures_a_regression_and_what_needs_no_classes(shift,
     assert judged.value == pytest.approx(-shift, abs=0.4)
     assert len(found) > 10
     measured = {name for name, finding in found.items() if finding.status == "measured"}
-    assert measured == {"fairness.proxies", "fairness.representation"}
+    assert measured == {"fairness.proxies", "fairness.representation", "performance.error"}
     assert {f.status for f in found.values()} == {"measured", "not_applicable"}
     targets = record.data["targets"]
     assert targets["n"] == 300

@@ -51,8 +51,11 @@ def put(model, data, source, settings):
 
 
 def measured(network, data, seed=0, **settings):
+    """Invented methods are not among the names that settings take, so they are put in afterwards."""
     model = model_of(network)
-    return put(model, data, attributions(model, data, seed), trust.settings(settings))
+    methods = settings.pop("methods", None)
+    given = trust.settings(settings) | {"methods": methods}
+    return put(model, data, attributions(model, data, seed), given)
 
 
 def planted(column=2):

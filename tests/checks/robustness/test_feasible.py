@@ -16,6 +16,7 @@ from audit.config import DataSection
 from audit.dataset import Dataset, Feature, Sensitive
 from audit.errors import ConfigError, NotApplicable
 from audit.model import Model, Passes, state_hash
+from audit.products.adversaries import adversaries
 from audit.products.predictions import predictions
 from audit.read import load_data
 from audit.record import canonical
@@ -60,7 +61,11 @@ def table(labels=(0, 0, 1, 1), **fields):
 
 def measured(data, model=None, **settings):
     model = model or linear([1, 0, 0, 0, 0], -5)
-    return feasible.measure(model, data, predictions(model, data), 0, **feasible.settings(settings))
+    return feasible.measure(data, attacks(model, data), **feasible.settings(settings))
+
+
+def attacks(model, data):
+    return adversaries(model, data, predictions(model, data), 0)
 
 
 def values(evidence, name, **group):
@@ -327,8 +332,7 @@ def test_every_adversarial_row_of_the_adult_model_costs_no_more_than_was_allowed
 
 def test_the_adult_model_through_the_check(adult):
     _, data, model = adult
-    answers = predictions(model, data)
-    evidence = feasible.measure(model, data, answers, 0, **feasible.settings({"rows": 150}))
+    evidence = feasible.measure(data, attacks(model, data), **feasible.settings({"rows": 150}))
     robust = values(evidence, "robust_accuracy")
     (clean,) = values(evidence, "clean_accuracy").values()
     assert clean > robust[0.5] > robust[1.0] > robust[2.0]
@@ -355,15 +359,22 @@ def test_the_check_is_imported_without_torch():
 
 
 def test_the_search_is_that_of_the_product_and_runs_once():
-    """Asked again by another, with the same settings, it costs nothing but the classes for the tables."""
-    model, data = linear([1, 0.1, 0, 0.3, 0], -5), table()
+    """Asked again with the same settings, it costs nothing but the classes of the rows that fell."""
+    from audit.attack.feasible import Search
+
+    model, data = linear([1, 0, 3, 0, 0], -5), table()
     shared = attacks(model, data)
-    settings = feasible.settings({"protected": ["sex"], "touch_protected": True})
+    settings = feasible.settings({"epsilon": [0.2, 0.3], "touch_protected": True})
     first = feasible.measure(data, shared, **settings)
     spent = (model.passes.forward, model.passes.backward)
     again = feasible.measure(data, shared, **settings)
-    classes = sum(int(m.statistics["n"] - m.statistics["x"]) for m in again.measures if m.name == "x")
     assert [m.value for m in again.measures] == [m.value for m in first.measures]
-    assert model.passes.backward == spent[1]
-    examples = shared.feasible([0.0, *EPSILONS], Search(), protected=["sex"])
-    assert model.passes.forward - spent[0] == sum(len(entry.kept) for entry in examples.at) + classes
+    held = shared.feasible([0.0, 0.2, 0.3], Search(), protected=["sex"])
+    fallen = held.at_epsilon(0.3).fooled.sum()
+    assert fallen > 0
+    assert (model.passes.forward, model.passes.backward) == (spent[0] + fallen, spent[1])
+    assert shared.feasible([0.3, 0.2, 0], Search(), protected=("sex", "sex"), rows=1000) is held
+    assert shared.feasible([0.0, 0.2, 0.3], Search(), rows=1000) is not held
+    assert shared.feasible([0.0, 0.2, 0.3], Search(beam=2), protected=["sex"]) is not held
+    free = shared.feasible([0.0, 0.2, 0.3], Search(), stricter=["sex"])
+    assert (held.at_epsilon(0.3).fooled <= free.at_epsilon(0.3).fooled).all()

@@ -8,7 +8,7 @@ from torch import nn
 
 from audit.checks.robustness.spatial import spatial
 from audit.dataset import Dataset, Sensitive
-from audit.errors import ConfigError, NotApplicable
+from audit.errors import ConfigError, NotApplicable, NotEvaluable
 from audit.model import Model, Passes, state_hash
 from audit.products.predictions import predictions
 from audit.shift.spatial import grid, moved
@@ -83,7 +83,7 @@ def test_turning_alone_shifting_alone_and_both_are_nested():
 def test_the_worst_case_is_that_of_a_slow_search_over_the_whole_grid():
     generator = np.random.default_rng(1)
     places = generator.integers(0, 11, 40)
-    inputs = bars(places) + generator.random((40, 1, 11, 11)).astype(np.float32) / 8
+    inputs = bars(places) * 7 / 8 + generator.random((40, 1, 11, 11)).astype(np.float32) / 8
     model, data = setup(inputs, (places > 5.2).astype(np.int64))
     evidence = measured(model, data, rotation=25, translation=0.15, angles=5, shifts=3)
     standing = np.ones(40, dtype=bool)
@@ -191,3 +191,53 @@ def test_the_reader_is_told_what_moves_in_and_whether_anybody_said_why():
     assert any("1 of 2 rows" in caveat for caveat in edge.caveats)
     unknown = Model(module=model.module, device=CPU)
     assert any("no input_range is stated" in caveat for caveat in measured(unknown, data).caveats)
+
+
+def test_data_outside_the_stated_range_are_refused():
+    model, data = setup(bars([2, 8]) * 255, np.array([0, 1]))
+    with pytest.raises(NotEvaluable, match=r"range from 0 to 255 but \[model\] input_range says \[0, 1\]"):
+        measured(model, data)
+
+
+@pytest.mark.parametrize("stated", [(0.0, 1.0), None])
+@pytest.mark.parametrize("padding", ["zeros", "edge"])
+def test_no_image_that_the_model_sees_leaves_the_valid_range(stated, padding):
+    class Watchful(nn.Module):
+        """Remembers the smallest and the largest value that it was shown."""
+
+        def __init__(self):
+            super().__init__()
+            self.least, self.most = [], []
+
+        def forward(self, images):
+            self.least.append(float(images.min()))
+            self.most.append(float(images.max()))
+            return Column()(images)
+
+    inputs = np.random.default_rng(0).random((40, 1, 11, 11)).astype(np.float32).round(1)
+    network = Watchful()
+    model = Model(module=network.eval(), device=CPU, input_range=stated)
+    labels = Column()(torch.tensor(inputs)).argmax(dim=1).numpy()
+    data = Dataset(inputs=inputs, labels=labels, modality="image", classes=("0", "1"))
+    evidence = measured(model, data, padding=padding)
+    assert value(evidence, "robust_accuracy", 30.0, 0.1).value < 1
+    assert min(network.least) >= 0
+    assert max(network.most) <= 1
+
+
+def test_a_transform_that_overshoots_is_cut(monkeypatch):
+    """Planted: a turn that makes the picture brighter than it may be."""
+    from audit.shift import spatial as transform
+
+    seen = []
+
+    class Bright(nn.Module):
+        def forward(self, images):
+            seen.append(float(images.max()))
+            return Column()(images)
+
+    honest = transform.moved
+    monkeypatch.setattr(transform, "moved", lambda *given: honest(*given) + 0.5)
+    model, data = setup(bars([2, 4, 6, 8]), np.array([0, 0, 1, 1]), Bright())
+    measured(model, data)
+    assert max(seen) == 1

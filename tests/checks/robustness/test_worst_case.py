@@ -7,6 +7,7 @@ from networks import fgsm_trained
 
 from audit.checks.robustness.worst_case import worst_case
 from audit.dataset import Dataset, Sensitive
+from audit.errors import ConfigError
 from audit.model import Model, Passes, state_hash
 from audit.products.adversaries import adversaries
 from audit.products.predictions import predictions
@@ -122,3 +123,31 @@ def test_a_model_without_gradients_is_asked_for_answers_alone():
     evidence = measured(data, adversaries(blind, data, predictions(blind, data), 0), epsilon=[0.1], queries=5)
     assert only(evidence, "robust_accuracy").value == 0.5
     assert blind.passes.backward == 0
+
+
+def test_hopskipjump_is_told_to_be_left_out_or_is_among_the_attacks():
+    data, shared = two_groups()
+    plain = measured(data, shared, epsilon=[0.1], queries=5, steps=5)
+    assert any("'boundary' adds it" in caveat for caveat in plain.caveats)
+    asked = measured(data, shared, epsilon=[0.1], queries=5, steps=5, boundary=True)
+    assert not any("'boundary' adds it" in caveat for caveat in asked.caveats)
+    assert [row[1] for row in asked.tables[0].rows if row[0] == 0.1][-1] == "hopskipjump"
+    assert "hopskipjump" not in [row[1] for row in plain.tables[0].rows]
+
+
+@pytest.mark.parametrize("settings", [{"norm": "l1"}, {"queries": 0}])
+def test_a_boundary_that_cannot_be_walked_is_refused(settings):
+    data, shared = two_groups()
+    with pytest.raises(ConfigError, match="boundary = true needs the norm linf or l2 and queries above 0"):
+        measured(data, shared, epsilon=[0.1], boundary=True, **settings)
+
+
+def test_what_the_attacks_do_on_their_own_is_counted():
+    data, shared = two_groups()
+    evidence = measured(data, shared, epsilon=[0.1, 0.2], queries=5, steps=5)
+    (counts,) = [t for t in evidence.tables if t.name == "counts"]
+    own = {row[0]: row[-2:] for row in counts.rows}
+    assert own == {0.0: (120, 0), 0.1: (120, 60), 0.2: (120, 60)}
+    (checks,) = [t for t in evidence.tables if t.name == "self_checks"]
+    (told,) = [row[2] for row in checks.rows if row[0] == "more epsilon fools no fewer"]
+    assert "60 of 60 fell again at 0.2 (60 broken before)" in told

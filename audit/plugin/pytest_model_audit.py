@@ -1,0 +1,322 @@
+"""The pytest plugin: `pytest audit.toml` has one test for each limit; fixtures serve tests written by hand.
+
+It is installed as a top-level module of its own, not as a part of the package `audit`, so that it loads in a
+repository whose own code has a package of that name. It imports nothing but pytest until a test needs more,
+and the audit of a file runs in a process of its own.
+
+Options: `--audit-profile`, `--audit-out`. Settings: `audit_file` names the file of the fixtures, audit.toml
+in the root folder by default.
+"""
+
+import fcntl
+import hashlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NoReturn
+
+import pytest
+
+_HERE = Path(__file__).resolve().parent
+_HOMES = (_HERE, _HERE.parent.parent)  # beside the package where it is installed, inside it in a checkout
+_OURS: dict[str, ModuleType] = {}
+_SESSION = pytest.StashKey[str]()
+_COMMAND = "from audit.cli import main; main()"
+_WHOLE = "the audit says yes"
+_LENIENCY = {
+    "INCONCLUSIVE": "on_inconclusive",
+    "NOT_EVALUABLE": "on_not_evaluable",
+    "BROKEN": "on_broken",
+    "NOT_APPLICABLE": "on_not_applicable",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of this plugin."""
+    group = parser.getgroup("model-audit", "audit of a saved model")
+    group.addoption("--audit-profile", help="profile of the audit: quick, standard or thorough")
+    group.addoption("--audit-out", help="folder that keeps the runs; in pytest's cache by default")
+    parser.addini("audit_file", "the audit.toml that the fixtures load", default="audit.toml")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name this session, the same in all its processes."""
+    config.stash[_SESSION] = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> "AuditFile | None":
+    """A TOML file that was named on the command line; no audit is run unasked."""
+    named = file_path.suffix == ".toml" and file_path.name != "pyproject.toml"
+    if named and parent.session.isinitpath(file_path):
+        return AuditFile.from_parent(parent, path=file_path)
+    return None
+
+
+class AuditFile(pytest.File):
+    """An audit.toml: a test for each limit, and one for the whole."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """Read the limits; nothing is loaded yet."""
+        with package():
+            from audit.config import read_config
+            from audit.errors import AuditError
+
+            try:
+                limits = read_config(self.path).policy.policy().limits
+            except AuditError as error:
+                raise self.CollectError(str(error)) from None
+            asked = list(dict.fromkeys((limit.check, str(limit)) for limit in limits))
+        for check, limit in asked:
+            yield LimitItem.from_parent(self, name=f"{check}: {limit}", check=check, limit=limit)
+        yield LimitItem.from_parent(self, name=_WHOLE, check="", limit="")
+
+
+class LimitItem(pytest.Item):
+    """One limit of an audit.toml, or the exit code of the whole (`check` empty)."""
+
+    def __init__(self, *, check: str, limit: str, **fields: Any) -> None:
+        super().__init__(**fields)
+        self.check, self.limit = check, limit
+        self.add_marker(pytest.mark.xdist_group(str(self.path)))
+
+    def runtest(self) -> None:
+        """Hold the record of this session's audit against the limit."""
+        folder = run_folder(self)
+        record = json.loads((folder / "record.json").read_bytes())
+        report = folder / "reports" / "technical-report.html"
+        if self.check:
+            _hold(record, self.check, self.limit, report)
+        elif record["verdict"]["exit_code"]:
+            reasons = "\n".join(record["verdict"]["reasons"])
+            _refuse(f"{record['verdict']['verdict']}\n{reasons}\nreport: {report}")
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """The finding itself, without a trace through this file."""
+        if isinstance(excinfo.value, NotHeldError):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        """What pytest prints for it."""
+        return self.path, None, self.name
+
+
+class NotHeldError(Exception):
+    """A limit that was not held, or an audit that could not run; its text is the whole message."""
+
+
+def _refuse(text: str) -> NoReturn:
+    raise NotHeldError(text)
+
+
+def _hold(record: Mapping[str, Any], check: str, limit: str, report: Path) -> None:
+    """Pass, skip (waived, or let go by the policy) or fail for what the record says of this limit."""
+    missing: Mapping[str, Any] = {
+        "verdicts": [],
+        "title": check,
+        "reason": "it was asked for and not measured",
+    }
+    finding = next((item for item in record["findings"] if item["check"] == check), missing)
+    judged = [item for item in finding["verdicts"] if item["limit"] == limit]
+    if not judged:
+        why = finding["reason"]
+        _refuse(f"{check}: {limit}: {why or 'no number was held against it'}\nreport: {report}")
+    told = [(item, _leniency(item, record["policy"]), _sentence(item)) for item in judged]
+    blocking = [text for item, leniency, text in told if leniency == "fail"]
+    if blocking:
+        _refuse("\n".join([f"{check}: {finding['title']}", *blocking, f"report: {report}"]))
+    let_go = [text for item, _, text in told if item["verdict"] != "PASS"]
+    if let_go:
+        pytest.skip("; ".join(let_go))
+
+
+def _leniency(item: Mapping[str, Any], policy: Mapping[str, Any]) -> str:
+    if item["verdict"] == "PASS":
+        return "pass"
+    if item.get("waived"):
+        return "warn"
+    if not item.get("matched", True):
+        return "fail"
+    return str(policy.get(_LENIENCY.get(item["verdict"], ""), "fail"))
+
+
+def _sentence(item: Mapping[str, Any]) -> str:
+    whom = ", ".join(f"{key} = {value}" for key, value in item["group"].items())
+    value = "" if item["value"] is None else f" {item['measure']} is {item['value']:.4g};"
+    needed = f"; about {item['needed_n']} rows would settle it" if item["needed_n"] else ""
+    waived = f"; {item['waived']}" if item.get("waived") else ""
+    around = f" ({whom})" if whom else ""
+    return f"{item['verdict']}: {item['limit']}{around}:{value} {item['reason']}{needed}{waived}"
+
+
+def run_folder(item: LimitItem) -> Path:
+    """The run folder of an audit.toml, audited once for all its tests, and once for all processes."""
+    home = _home(item.config)
+    home.mkdir(parents=True, exist_ok=True)
+    folder = home / f"{item.path.parent.name}-{_short(str(item.path))}"
+    with (home / f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        told = home / f"{folder.name}.error"
+        if told.exists():
+            _refuse(told.read_text(encoding="utf-8"))
+        if not (folder / "record.json").exists():
+            _audit(item, folder, told)
+    return folder
+
+
+def _home(config: pytest.Config) -> Path:
+    """A folder that all processes of this session share and that no other session has."""
+    kept = config.getoption("--audit-out")
+    if kept:
+        return Path(config.rootpath, str(kept), config.stash[_SESSION])
+    if config.cache is None:
+        _refuse("the audit needs a folder for its run: name one with --audit-out, or allow pytest's cache.")
+    cache: Path = config.cache.mkdir("model-audit")
+    return cache / config.stash[_SESSION]
+
+
+def _audit(item: LimitItem, folder: Path, told: Path) -> None:
+    """Run the audit in a process of its own; only the checks of the limits that are tested here."""
+    chosen = [
+        other for other in item.session.items if isinstance(other, LimitItem) and other.path == item.path
+    ]
+    only = [] if any(not other.check for other in chosen) else sorted({other.check for other in chosen})
+    profile = item.config.getoption("--audit-profile")
+    options = [word for name in only for word in ("--only", name)]
+    options += ["--profile", profile] if profile else []
+    # -P and this folder: a folder called `audit` where pytest runs must not be taken for the package.
+    command = [sys.executable, "-P", "-c", _COMMAND, "run", str(item.path), "--out", str(folder), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment())  # noqa: S603 - our own
+    if not (folder / "record.json").exists():
+        lines = done.stderr.strip().splitlines()[-5:]
+        sentence = "\n".join(lines) or f"model-audit ended with exit code {done.returncode} and no record"
+        told.write_text(sentence, encoding="utf-8")
+        _refuse(sentence)
+
+
+def _environment() -> dict[str, str]:
+    before = os.environ.get("PYTHONPATH")
+    path = os.pathsep.join([str(_root()), *([before] if before else [])])
+    return {**os.environ, "PYTHONPATH": path}
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _root() -> Path:
+    return next((home for home in _HOMES if (home / "audit" / "registry.py").is_file()), _HERE)
+
+
+@contextmanager
+def package() -> Iterator[None]:
+    """Make `audit` mean this tool's package; where the repository has one of that name, only for a while."""
+    root = _root()
+    if _is_ours(root):
+        yield
+        return
+    theirs = {name: sys.modules.pop(name) for name in list(sys.modules) if _of_package(name)}
+    sys.modules.update(_OURS)
+    sys.path.insert(0, str(root))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(root))
+        _OURS.update({name: sys.modules.pop(name) for name in list(sys.modules) if _of_package(name)})
+        sys.modules.update(theirs)
+
+
+def _of_package(name: str) -> bool:
+    return name == "audit" or name.startswith("audit.")
+
+
+def _is_ours(root: Path) -> bool:
+    """Whether `import audit` finds this tool's package here."""
+    try:
+        found = importlib.util.find_spec("audit")
+    except (ImportError, ValueError):
+        return False
+    return bool(found and found.origin and Path(found.origin).resolve() == root / "audit" / "__init__.py")
+
+
+@contextmanager
+def _told(kind: type[Exception]) -> Iterator[None]:
+    """Fail the test with the one sentence of an error."""
+    try:
+        yield
+    except kind as error:
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
+
+
+@pytest.fixture(scope="session")
+def audit_file(pytestconfig: pytest.Config) -> Path:
+    """The audit.toml that `audit_model`, `audit_data` and `audit_check` speak of."""
+    name = str(pytestconfig.getini("audit_file"))
+    homes = (pytestconfig.rootpath, pytestconfig.invocation_params.dir)
+    return next((home / name for home in homes if (home / name).is_file()), homes[0] / name)
+
+
+@pytest.fixture(scope="session")
+def audit_bench(audit_file: Path) -> Any:
+    """The model and the data of the audit.toml, loaded once, and the products that checks share."""
+    with package():
+        from audit.config import read_config
+        from audit.errors import AuditError
+        from audit.measure import set_up
+        from audit.registry import installed_products
+        from audit.worker import load_both, read_more
+
+        with _told(AuditError):
+            config = read_config(audit_file)
+            model, data = load_both(config)
+        reread = partial(read_more, config, model)
+        return set_up(model, data, config.seed, installed_products(), config.folder, reread)
+
+
+@pytest.fixture(scope="session")
+def audit_model(audit_bench: Any) -> Any:
+    """The loaded model: an `audit.Model`."""
+    return audit_bench.model
+
+
+@pytest.fixture(scope="session")
+def audit_data(audit_bench: Any) -> Any:
+    """The loaded data: an `audit.Dataset`."""
+    return audit_bench.data
+
+
+@pytest.fixture(scope="session")
+def audit_check(audit_bench: Any) -> Callable[..., Any]:
+    """Run one check: `audit_check("robustness.pgd", epsilon=[0.1])` gives its `audit.Finding`.
+
+    The settings of audit.toml are not used: what a test says is all that it asks. A check that broke, does
+    not fit or could not be evaluated fails the test with its reason.
+    """
+
+    def run(name: str, **settings: Any) -> Any:
+        with package():
+            from audit.errors import AuditError
+            from audit.measure import measure
+            from audit.registry import Broken, installed_checks, make_plan
+
+            with _told(AuditError):
+                checks = installed_checks()
+                plan = make_plan([name], {name: settings}, [], checks)
+            check = checks[name]
+            if isinstance(check, Broken):
+                pytest.fail(check.reason, pytrace=False)
+            finding = measure(check, plan[0].settings, audit_bench, None)
+        if finding.status != "measured":
+            status = finding.status.replace("_", " ")
+            pytest.fail(f"{name} is {status}: {finding.reason}", pytrace=False)
+        return finding
+
+    return run

@@ -1,0 +1,237 @@
+"""Consistency: whether a record agrees with itself, with its journal and with its artifacts."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from audit.proof.files import sha256_of
+from audit.proof.numbers import RECORD, place
+from audit.proof.statement import Statements, noted, proved, unproved, wrong
+
+Json = Mapping[str, Any]
+JOURNAL = "journal.jsonl"
+_FACTS = ("model", "data", "environment")
+
+
+def canonical(value: Any) -> bytes:
+    """Canonical JSON (RFC 8785) of plain JSON values."""
+    import rfc8785
+
+    return rfc8785.dumps(value)
+
+
+def parsed(content: bytes) -> Any:
+    """The JSON value of some bytes, which must be its canonical ones.
+
+    Raises:
+        ValueError: no JSON, a number that is none, or bytes that are not the canonical ones.
+    """
+
+    def refuse(word: str) -> Any:
+        raise ValueError(f"{word} is not a number")
+
+    value = json.loads(content, parse_constant=refuse)
+    if canonical(value) != content:
+        raise ValueError("these are not the canonical bytes of their value (RFC 8785)")
+    return value
+
+
+def digest(value: Any) -> str:
+    """sha256, in hex, of the canonical JSON of a value."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def consistency(record: Json, folder: Path) -> Statements:
+    """Everything in a run folder that says the same thing twice."""
+    yield from _plan(record)
+    yield from _artifacts(record, folder)
+    yield from _changes(record)
+    yield from _hashes(record)
+    path = folder / JOURNAL
+    if not path.is_file():
+        said = "There is no journal, so nothing shows that the policy was fixed before the first measurement."
+        yield noted("journal", said, JOURNAL)
+        return
+    events, damage = _events(path.read_bytes())
+    yield from damage
+    if not damage:
+        yield from _journal(record, events)
+
+
+def _plan(record: Json) -> Statements:
+    planned = {item["check"]: item for item in record["plan"]}
+    counted = Counter(finding["check"] for finding in record["findings"])
+    sound = True
+    for at, finding in enumerate(record["findings"]):
+        check, asked = finding["check"], planned.get(finding["check"])
+        if asked is None or counted[check] > 1:
+            said = "was not planned" if asked is None else f"stands here {counted[check]} times"
+            yield wrong("record", f"'{check}' {said}.", place("findings", at))
+        elif dict(asked["settings"]) != dict(finding["settings"]):
+            yield wrong(
+                "record",
+                f"'{check}' ran with other settings than planned.",
+                place("findings", at, "settings"),
+            )
+        else:
+            continue
+        sound = False
+    both = set(planned) & {item["check"] for item in record.get("left_out", ())}
+    for check in sorted(both):
+        yield wrong("record", f"'{check}' is both planned and left out.", place("left_out"))
+    if sound and not both:
+        yield proved("record", f"The {len(counted)} findings are those of the plan of {len(planned)} checks.")
+
+
+def _artifacts(record: Json, folder: Path) -> Statements:
+    total, sound = 0, True
+    for at, finding in enumerate(record["findings"]):
+        for number, item in enumerate(finding["artifacts"]):
+            where, path = place("findings", at, "artifacts", number), folder / item["path"]
+            total += 1
+            if not path.resolve().is_relative_to(folder.resolve()):
+                yield wrong("artifacts", f"'{item['path']}' lies outside the run folder.", where)
+            elif not path.is_file():
+                yield wrong("artifacts", f"'{finding['check']}' names it, and it is not there.", item["path"])
+            elif sha256_of(path) != item["sha256"]:
+                yield wrong(
+                    "artifacts", f"its sha256 is not the one that '{finding['check']}' gives.", item["path"]
+                )
+            else:
+                continue
+            sound = False
+    if total and sound:
+        yield proved("artifacts", f"The {total} artifacts that findings name have the sha256 that they give.")
+
+
+def _changes(record: Json) -> Statements:
+    """What a change is called, against the interval it was called by."""
+    baseline = record.get("baseline")
+    if baseline is None:
+        return
+    for at, change in enumerate(baseline["changes"]):
+        low, high, better = (change["measure"][key] for key in ("low", "high", "better"))
+        called = change["moved"]
+        if not called or low is None or high is None:
+            continue
+        moved = low > 0 or high < 0
+        sides = {"higher": ("worse", "better"), "lower": ("better", "worse")}.get(better)
+        must = "unchanged" if not moved else sides[low > 0] if sides else called
+        if called != must or (moved and called == "unchanged"):
+            said = f"it is called '{called}'; its interval [{low:.4g}, {high:.4g}] says otherwise."
+            yield wrong("record", said, place("baseline", "changes", at, "moved"))
+    said = (
+        f"The baseline, run {baseline['run']}, is named by its sha256 and not looked at; verify it by itself."
+    )
+    yield noted("record", said, place("baseline"))
+
+
+def _hashes(record: Json) -> Statements:
+    config, told = record["run"].get("config"), record["run"].get("config_sha256")
+    if config is not None and digest(config) != told:
+        said = "the configuration does not have the sha256 that the record gives for it."
+        yield wrong("record", said, place("run", "config_sha256"))
+
+
+def _events(content: bytes) -> tuple[list[Json], list[Any]]:
+    """The lines of a journal, and what is wrong with them. A killed run may leave a torn last line."""
+    *lines, torn = content.split(b"\n")
+    events: list[Json] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            event = parsed(line)
+        except (ValueError, RecursionError) as error:
+            return events, [wrong("journal", f"it is damaged: {error}.", f"{JOURNAL}:{number}")]
+        events.append(event)
+    if torn:
+        return events, [wrong("journal", "its last line is torn.", f"{JOURNAL}:{len(lines) + 1}")]
+    if not events or events[0].get("event") != "begin":
+        return events, [wrong("journal", "it does not begin with the beginning of a run.", f"{JOURNAL}:1")]
+    return events, []
+
+
+def _journal(record: Json, events: Sequence[Json]) -> Statements:
+    faults = [*_same_findings(record, events), *_same_facts(record, events), *_same_hashes(record, events[0])]
+    yield from faults
+    if not faults:
+        said = f"The journal of {len(events)} lines tells of the same configuration, facts and findings."
+        yield proved("journal", said, JOURNAL)
+    yield from _policy_first(record, events)
+
+
+def _same_findings(record: Json, events: Sequence[Json]) -> Statements:
+    """The last finding that the journal holds of each check, verdicts aside."""
+    last = {
+        event["finding"]["check"]: (number, event["finding"])
+        for number, event in enumerate(events, start=1)
+        if event["event"] == "finding"
+    }
+    for at, finding in enumerate(record["findings"]):
+        number, told = last.pop(finding["check"], (0, None))
+        if told is None and finding["status"] == "broken":
+            continue  # a check that no new process could be started for leaves no line
+        if told is None:
+            yield wrong(
+                "journal",
+                f"'{finding['check']}' stands in the record and not in the journal.",
+                place("findings", at),
+            )
+            continue
+        keys = sorted({*told, *finding} - {"verdicts"})
+        for key in (key for key in keys if told.get(key) != finding.get(key)):
+            said = f"'{finding['check']}' has another {key} than line {number} of the journal."
+            yield wrong("journal", said, place("findings", at, key))
+    for check, (number, _) in last.items():
+        yield wrong("journal", f"'{check}' was measured and is not in the record.", f"{JOURNAL}:{number}")
+
+
+def _same_facts(record: Json, events: Sequence[Json]) -> Statements:
+    ready = next((event for event in events if event["event"] == "ready"), None)
+    for key in _FACTS:
+        if ready is not None and ready[key] != record[key]:
+            yield wrong("journal", f"the journal tells of another {key}.", place(key))
+
+
+def _same_hashes(record: Json, begin: Json) -> Statements:
+    run = record["run"]
+    if begin.get("tool") != record["tool"]:
+        yield wrong("journal", "the journal was begun by another tool or version.", place("tool"))
+    for key in ("config_sha256", "policy_sha256"):
+        if key in run and begin.get(key) != run[key]:
+            yield wrong("journal", "the journal was begun under another one.", place("run", key))
+    if run.get("policy_fixed") not in (None, begin.get("time")):
+        yield wrong("journal", "the journal was begun at another time.", place("run", "policy_fixed"))
+
+
+def _policy_first(record: Json, events: Sequence[Json]) -> Statements:
+    """Whether the policy that judged is the one that the journal fixed before anything was measured."""
+    begin, started = events[0], next((event for event in events if event["event"] == "start"), None)
+    given = record["run"].get("first_measured")
+    if started is not None and given not in (None, started["time"]):
+        yield wrong(
+            "journal", "the journal tells of another first measurement.", place("run", "first_measured")
+        )
+    if digest(record["policy"]) == begin.get("policy_sha256"):
+        when = (
+            f" and the first check started at {started['time']}" if started else ", and no check was started"
+        )
+        said = f"The policy that judged was written to the journal at {begin['time']}{when}."
+        yield proved("policy", said, f"{JOURNAL}:1")
+        return
+    said = (
+        "The verdicts were given under another policy than the one fixed before the first measurement: they "
+        "follow from the numbers, but the limits may have been chosen after these were known."
+    )
+    yield unproved("policy", said, place("policy"))
+
+
+def readable(content: bytes) -> tuple[Any, list[Any]]:
+    """A record as JSON, and what is wrong with its bytes."""
+    try:
+        value = parsed(content)
+    except (ValueError, RecursionError) as error:
+        return None, [wrong("record", f"it cannot be read: {error}.", RECORD)]
+    return value, []

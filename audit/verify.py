@@ -1,0 +1,325 @@
+"""Verify: whether a run folder is what was signed, and says what follows from its own numbers.
+
+What is proved is origin and integrity, and that verdicts and documents follow from the record. Whether the
+numbers are true, only measuring again can show. Everything that is derived here is derived by `audit.proof`,
+which shares no code with what measured and judged.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from audit.errors import AuditError, ConfigError, LoadError
+
+if TYPE_CHECKING:
+    from audit.proof.envelope import Seal
+    from audit.proof.statement import Proof, Statement, Statements
+
+_RECORD, _SEAL = "record.json", "seal.json"
+_NOT_PROVED = (
+    "That the numbers are true: a signer can sign what was never measured. Reproducing the run can show it.",
+    "That the data are right for the purpose, or that what was not tested holds.",
+    "Texts, tables, figures and costs beyond their bytes: no count in the record leads to them.",
+)
+
+
+def verify(
+    run: str | Path,
+    key: str | Path | None = None,
+    *,
+    model: str | Path | None = None,
+    data: str | Path | None = None,
+    packs: Sequence[Path] = (),
+    attestations: Path | None = None,
+    first: bool = False,
+) -> "Proof":
+    """Check a run folder: its signature, every file, every number, verdict and document.
+
+    Args:
+        run: the run folder.
+        key: the public key that it is expected to be signed by; without it no origin is proved.
+        model: the model file, to be hashed again.
+        data: the data, to be hashed and read again.
+        packs: documents of one's own, to render them again.
+        attestations: the statements that went into documents; those with the run where None.
+        first: stop at the first thing that is wrong.
+
+    Returns:
+        What was found; `exit_code` 0 when all is proved, 1 when something is wrong, 2 when something is open.
+
+    Raises:
+        ConfigError: no run folder, or no key in the file; the extra `sign` is needed and not installed.
+        LoadError: the model or the data are not there.
+    """
+    from audit.keys import read_public
+    from audit.proof.statement import Proof
+
+    folder = Path(run) if Path(run).is_dir() else Path(run).parent
+    if not any((folder / name).is_file() for name in (_RECORD, _SEAL)):
+        raise ConfigError(f"{run} is not a run folder; one holds a record.json.")
+    expected = None if key is None else (Path(key), read_public(Path(key)))
+    files = {what: Path(path) for what, path in (("model", model), ("data", data)) if path is not None}
+    for path in files.values():
+        if not path.exists():
+            raise LoadError(f"{path} does not exist, so it cannot be hashed.")
+    found: list[Statement] = []
+    for statement in _statements(folder, expected, files, tuple(packs), attestations):
+        found.append(statement)
+        if first and statement.kind == "wrong":
+            break
+    return Proof(tuple(found))
+
+
+def _statements(
+    folder: Path,
+    expected: tuple[Path, bytes] | None,
+    files: Mapping[str, Path],
+    packs: tuple[Path, ...],
+    attestations: Path | None,
+) -> "Statements":
+    seal, told = _opened(folder, expected)
+    yield from told
+    if seal is not None:
+        from audit.proof.files import files as hashed
+
+        yield from hashed(folder, seal.files, seal.root)
+    record, told = _read(folder)
+    yield from told
+    if isinstance(record, dict):
+        yield from contents(record, folder)
+        yield from _documents(record, folder, seal, packs, attestations)
+        for what, path in files.items():
+            yield from _guarded(what, _same_model if what == "model" else _same_data, record, path, folder)
+    for what in {"model", "data"} - set(files):
+        yield _noted(what, f"The {what} was not given, so it was not hashed again (--{what}).")
+    yield from (_noted("truth", text) for text in _NOT_PROVED)
+
+
+def _noted(what: str, text: str) -> "Statement":
+    from audit.proof.statement import noted
+
+    return noted(what, text)
+
+
+def _opened(folder: Path, expected: tuple[Path, bytes] | None) -> "tuple[Seal | None, list[Statement]]":
+    """The seal of a folder, and what is to be said of its signature."""
+    from audit.keys import require
+    from audit.proof.envelope import opened
+    from audit.proof.statement import unproved, wrong
+
+    path = folder / _SEAL
+    if not path.is_file() or path.is_symlink():
+        if expected is not None:
+            return None, [wrong("signature", "it is not there, so the run is not signed by anybody.", _SEAL)]
+        said = "The run is not signed: its hashes cannot be held against anything, and anybody can change it."
+        return None, [unproved("signature", said)]
+    require()
+    try:
+        seal = opened(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        return None, [wrong("signature", f"{error}.", _SEAL)]
+    return seal, [_signed_by(seal, expected)]
+
+
+def _signed_by(seal: "Seal", expected: tuple[Path, bytes] | None) -> "Statement":
+    from audit.proof.statement import proved, unproved, wrong
+
+    when = f"on {seal.predicate.get('signed')} by the signer's clock"
+    if expected is None:
+        return unproved(
+            "signature",
+            f"The signature holds for the key inside it, {seal.key_id[:16]}, {when}. Nobody said whose key "
+            "to expect, so anybody may have signed it: --key PUB names the one you trust.",
+            _SEAL,
+        )
+    path, public = expected
+    if public != seal.public:
+        return wrong(
+            "signature", f"it was signed by the key {seal.key_id[:16]}, not by that of {path}.", _SEAL
+        )
+    return proved("signature", f"The key of {path}, {seal.key_id[:16]}, signed it {when}.", _SEAL)
+
+
+def _read(folder: Path) -> "tuple[Any, list[Statement]]":
+    from audit.proof.consistency import readable
+    from audit.proof.statement import wrong
+
+    path = folder / _RECORD
+    if not path.is_file():
+        return None, [wrong("record", "it is not there.", _RECORD)]
+    record, told = readable(path.read_bytes())
+    if record is not None and not isinstance(record, dict):
+        told = [wrong("record", "it is no object.", _RECORD)]
+    return record, told
+
+
+def contents(record: Mapping[str, Any], folder: Path) -> "Statements":
+    """What a record says twice, and what follows from its numbers: needs no signature.
+
+    Args:
+        record: the record as JSON values.
+        folder: its run folder.
+    """
+    from audit.proof.consistency import consistency
+    from audit.proof.numbers import numbers, verdicts
+
+    yield from _guarded("record", consistency, record, folder)
+    yield from _guarded("numbers", numbers, record)
+    yield from _guarded("verdicts", verdicts, record)
+
+
+def _guarded(what: str, check: Callable[..., "Statements"], *given: Any) -> "Statements":
+    """A check whose own stumbling over what it reads is told as what it is: a record of no known form."""
+    from audit.proof.statement import wrong
+
+    try:
+        yield from check(*given)
+    except AuditError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a hostile record may break any expectation
+        said = (
+            f"this part cannot be checked, since it is not as a record is: {type(error).__name__}: {error}."
+        )
+        yield wrong(what, said, _RECORD)
+
+
+def _documents(
+    record: Mapping[str, Any],
+    folder: Path,
+    seal: "Seal | None",
+    packs: tuple[Path, ...],
+    attestations: Path | None,
+) -> "Statements":
+    """Render every document again, those that the seal names and those that have the name of one."""
+    from audit.proof.statement import wrong
+    from audit.rendered import Sources
+
+    try:
+        from audit.record import record_from
+
+        noun = record_from(record, _RECORD)
+    except ConfigError as error:
+        yield wrong("documents", f"nothing can be rendered: {error}", _RECORD)
+        return
+    sources = Sources(folder, packs, attestations)
+    yield from _guarded("documents", _rendered, noun, sources, seal)
+
+
+def _rendered(record: Any, sources: Any, seal: "Seal | None") -> "Statements":
+    from audit.proof.files import listing
+    from audit.proof.statement import noted, proved
+    from audit.rendered import FOLDER, Rendering
+
+    sealed = {item["path"]: Rendering(**item) for item in seal.predicate["documents"]} if seal else {}
+    names = [name for name in listing(sources.folder)[0] if name.startswith(f"{FOLDER}/")]
+    same, strange = 0, []
+    for name in names:
+        found = list(_one(record, name, sources, sealed.get(name)))
+        yield from (item for item in found if item.kind != "proved")
+        same += any(item.kind == "proved" for item in found)
+        strange += [] if found else [name]
+    if same:
+        yield proved(
+            "documents", f"{same} documents were rendered again from the record, byte for byte the same."
+        )
+    if strange:
+        said = f"{len(strange)} files were hashed and not rendered again, since nothing here writes them: "
+        yield noted("documents", said + ", ".join(strange[:5]) + ("." if len(strange) <= 5 else ", ..."))  # noqa: PLR2004 - as many as one sentence bears
+
+
+def _one(record: Any, name: str, sources: Any, sealed: Any) -> "Iterator[Statement]":
+    """What is to be said of one file of reports/; nothing for a name that nothing here writes."""
+    from audit.proof.statement import noted, proved, unproved, wrong
+    from audit.rendered import again, candidates, found_out, missing
+
+    if sealed is None:
+        possible = [made for made in candidates(name, sources) if not missing(made, sources)]
+        if not possible:
+            if candidates(name, sources):
+                yield unproved("documents", "it cannot be rendered again here.", name)
+            return
+        try:
+            found_out(record, name, sources)
+        except ConfigError as error:
+            measured = record.tool.get("version") == possible[0].tool
+            yield (wrong if measured else unproved)("documents", str(error), name)
+            return
+        yield proved("documents", "it is what the record renders to.", name)
+        return
+    why = missing(sealed, sources)
+    if why:
+        yield (noted if sealed.form == "pdf" else unproved)("documents", f"it was only hashed: {why}.", name)
+    elif again(record, sealed, sources) == (sources.folder / name).read_bytes():
+        yield proved("documents", "it is what the record renders to.", name)
+    elif sealed.form == "pdf":
+        yield unproved("documents", "printed again here it differs; fonts may do that.", name)
+    else:
+        yield wrong("documents", "it is not what the record renders to.", name)
+
+
+def _same_model(record: Mapping[str, Any], path: Path, folder: Path) -> "Statements":
+    from audit.proof.files import sha256_of
+    from audit.proof.statement import proved, wrong
+
+    del folder
+    if not path.is_file():
+        yield wrong("model", f"{path} is no file.", str(path))
+    elif sha256_of(path) == record["model"].get("sha256"):
+        yield proved(
+            "model", f"{path} is the file that was audited (sha256 {record['model']['sha256'][:16]})."
+        )
+    else:
+        yield wrong(
+            "model", f"it is not the model of the record: its sha256 is {sha256_of(path)}.", str(path)
+        )
+
+
+def _same_data(record: Mapping[str, Any], path: Path, folder: Path) -> "Statements":
+    """The data file by its sha256, and the rows as read where the record tells how they were."""
+    from audit.proof.files import sha256_of
+    from audit.proof.statement import proved, unproved, wrong
+
+    told = record["data"]
+    if path.is_file() and sha256_of(path) != told.get("sha256"):
+        yield wrong("data", f"it is not the data of the record: its sha256 is {sha256_of(path)}.", str(path))
+        return
+    if path.is_file():
+        yield proved("data", f"{path} is the file that was audited (sha256 {told['sha256'][:16]}).")
+    if "config" not in record["run"]:
+        yield unproved(
+            "data", "The record does not tell how the rows were read, so they were not read again."
+        )
+        return
+    try:
+        read = _read_again(record, path, folder)
+    except AuditError as error:
+        yield unproved("data", f"The rows could not be read again: {error}")
+        return
+    if read.fingerprint == told.get("fingerprint"):
+        yield proved(
+            "data", f"Read again, its {read.size} rows have the fingerprint {told['fingerprint'][:16]}."
+        )
+    else:
+        yield wrong("data", f"read again, its rows have the fingerprint {read.fingerprint}.", str(path))
+
+
+def _read_again(record: Mapping[str, Any], path: Path, folder: Path) -> Any:
+    from audit.config import Config
+    from audit.read import load_data
+
+    try:
+        config = Config.model_validate(record["run"]["config"])
+    except ValueError:
+        raise ConfigError("the record's configuration is not one of this version.") from None
+    named = config.model.classes
+    classes = tuple(named) if isinstance(named, tuple) else tuple(record["model"]["classes"]) if named else ()
+    file = record["run"].get("config_file")
+    return load_data(
+        config.data.model_copy(update={"path": path.absolute()}),
+        (folder / file).parent if file else path.absolute().parent,
+        classes=classes,
+        input_range=config.model.input_range,
+        predictions=config.model.predictions,
+        threshold=config.model.threshold,
+        task=config.model.task,
+    )

@@ -1,0 +1,175 @@
+"""The pytest plugin, in a repository of its own and in processes of their own."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+
+
+def run_pytest(folder, *words, module=False):
+    """`pytest` in a folder, as its console script or as `python -m pytest`."""
+    command = [sys.executable, "-m", "pytest"] if module else [BIN / "pytest"]
+    done = subprocess.run(
+        [*command, "--rootdir", folder, *words],
+        cwd=folder, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture
+def repository(sample_repository, tmp_path):
+    return Path(shutil.copytree(sample_repository, tmp_path / "loans"))
+
+
+def test_one_item_a_limit_and_one_for_the_whole(repository):
+    code, out = run_pytest(repository, "--collect-only", "-q", "audit.toml")
+    assert code == 0, out
+    assert [line for line in out.splitlines() if line.startswith("audit.toml::")] == [
+        "audit.toml::performance.accuracy: accuracy at least 0.8",
+        "audit.toml::fairness.groups: selection_rate_ratio at least 0.8",
+        "audit.toml::robustness.pgd: robust_accuracy at least 0.75 where epsilon = 0.05",
+        "audit.toml::the audit says yes",
+    ]
+
+
+def test_limits_that_hold_pass_beside_tests_written_by_hand(repository):
+    code, out = run_pytest(repository, "-q", "audit.toml", "test_loans.py")
+    assert code == 0, out
+    assert "7 passed" in out
+
+
+def test_a_broken_limit_fails_with_its_finding_under_xdist_and_is_audited_once(repository):
+    code, out = run_pytest(repository, "-q", "-n", "2", "--audit-out", "kept", "biased.toml")
+    assert code == 1, out
+    assert "2 failed, 2 passed" in out
+    assert re.search(
+        r"FAIL: selection_rate_ratio at least 0\.8 \(region = north\): selection_rate_ratio is 0\.\d+; "
+        r"the whole interval \[0\.\d+, 0\.\d+\] breaks the limit of 0\.8", out
+    )  # fmt: skip
+    assert "Traceback" not in out
+    journals = list((repository / "kept").rglob("journal.jsonl"))
+    assert len(journals) == 1
+    assert journals[0].read_text().count('"event":"begin"') == 1
+    assert Path(re.search(r"report: (\S+)", out)[1]).is_file()
+
+
+def test_what_k_leaves_out_is_not_measured(repository):
+    code, out = run_pytest(
+        repository, "-q", "-k", "accuracy and performance", "--audit-out", "kept", "biased.toml"
+    )
+    assert code == 0, out
+    assert "1 passed, 3 deselected" in out
+    (journal,) = (repository / "kept").rglob("journal.jsonl")
+    assert '"check":"performance.accuracy"' in journal.read_text()
+    assert '"check":"robustness.pgd","event":"start"' not in journal.read_text()
+
+
+def test_what_cannot_be_said_fails_and_what_the_policy_lets_go_is_skipped(repository):
+    code, out = run_pytest(repository, "-q", "few-rows.toml", "-k", "performance")
+    assert code == 1, out
+    assert "INCONCLUSIVE: accuracy at least 0.8: accuracy is" in out
+    file = repository / "few-rows.toml"
+    file.write_text(file.read_text() + '\n[policy]\non_inconclusive = "warn"\n')
+    code, out = run_pytest(repository, "-q", "-rs", "few-rows.toml", "-k", "performance")
+    assert code == 0, out
+    assert "1 skipped, 3 deselected" in out
+    assert "INCONCLUSIVE" in out
+
+
+def test_a_waived_limit_is_skipped_and_never_passes(repository):
+    audit = [BIN / "model-audit"]
+    subprocess.run([*audit, "run", "biased.toml", "--out", "r", "--only", "fairness.groups"], cwd=repository,
+                   check=False, capture_output=True)  # fmt: skip
+    listed = subprocess.run(
+        [*audit, "waive", "r"], cwd=repository, check=True, capture_output=True, text=True
+    )
+    finding = re.search(r"^([0-9a-f]{16}) ", listed.stdout, re.MULTILINE)[1]
+    words = ["--owner", "A. Lee", "--reason", "replaced in March", "--expires", "2999-03-01"]
+    subprocess.run([*audit, "waive", "r", finding, *words], cwd=repository, check=True, capture_output=True)
+    file = repository / "biased.toml"
+    file.write_text(file.read_text() + '\n[policy]\nwaivers = "waivers.toml"\n')
+    code, out = run_pytest(repository, "-q", "-rs", "biased.toml", "-k", "fairness")
+    assert code == 0, out
+    assert "1 skipped, 3 deselected" in out
+    assert "waived by A. Lee until 2999-03-01: replaced in March" in out
+
+
+def test_a_wrong_file_and_a_lost_model_are_one_sentence(repository):
+    code, out = run_pytest(repository, "-q", "typo.toml")
+    assert code == 2, out
+    assert "'polcy' is not a known key; the nearest is 'policy'." in out
+    assert "Traceback" not in out
+    code, out = run_pytest(repository, "-q", "no-model.toml")
+    assert code == 1, out
+    assert "4 failed" in out
+    assert "lost.safetensors does not exist" in out
+
+
+def test_a_check_that_cannot_answer_fails_the_test_that_asked(repository):
+    (repository / "test_wrong.py").write_text(
+        'def test_a(audit_check):\n    audit_check("interpretability.gradcam")\n'
+        'def test_b(audit_check):\n    audit_check("robustness.pdg")\n'
+        'def test_c(audit_check):\n    audit_check("robustness.pgd", stepz=3)\n'
+        'def test_d(audit_check):\n    audit_check("performance.accuracy").measure("acuracy")\n'
+    )
+    code, out = run_pytest(repository, "-q", "test_wrong.py")
+    assert code == 1, out
+    assert "4 failed" in out
+    assert "interpretability.gradcam is not applicable: it is made for image inputs; these are tabular" in out
+    assert "'robustness.pdg' is not an installed check; the nearest is 'robustness.pgd'" in out
+    assert "stepz" in out
+    assert "performance.accuracy has 0 numbers 'acuracy'; the nearest is 'accuracy'" in out
+
+
+def test_it_does_nothing_where_there_is_no_audit_file(tmp_path):
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'other'\nversion = '1'\n")
+    (tmp_path / "test_other.py").write_text(
+        "import sys\n\n\ndef test_nothing_heavy():\n"
+        "    heavy = {'audit', 'torch', 'numpy', 'pydantic', 'rich', 'typer'} & set(sys.modules)\n"
+        "    assert not heavy, heavy\n"
+        "    assert 'pytest_model_audit' in sys.modules\n"
+    )
+    code, out = run_pytest(tmp_path, "-q", "-p", "no:xdist")
+    assert code == 0, out
+    assert "1 passed" in out
+    assert not (tmp_path / ".pytest_cache" / "d" / "model-audit").exists()
+
+
+def test_an_audit_file_that_nobody_named_is_not_run(repository):
+    code, out = run_pytest(repository, "-q", "--collect-only")
+    assert code == 0, out
+    assert "test_loans.py::" in out
+    assert "audit.toml::" not in out
+
+
+@pytest.fixture
+def with_packages_of_these_names(repository):
+    """A repository that has packages `audit`, `reports` and `templates` of its own, and tests of them."""
+    for name in ("audit", "reports", "templates"):
+        (repository / name).mkdir()
+        (repository / name / "__init__.py").write_text(f"OWNER = 'the ministry of {name}'\n")
+    (repository / "audit" / "trail.py").write_text("LENGTH = 3\n")
+    (repository / "test_own.py").write_text(
+        "import audit\nimport audit.trail\nimport reports\nimport templates\n\n\n"
+        "def test_ours_before(audit_check):\n    import audit.trail\n    assert audit.trail.LENGTH == 3\n"
+        "    assert audit_check('performance.accuracy').measure('accuracy').value > 0.8\n"
+        "    assert audit_check('robustness.fgsm', epsilon=[0.05]).status == 'measured'\n\n\n"
+        "def test_ours():\n    import audit as again\n"
+        "    assert again is audit and audit.OWNER == 'the ministry of audit'\n"
+        "    assert reports.OWNER and templates.OWNER\n"
+        "    from audit import trail\n    assert trail.LENGTH == 3\n"
+    )
+    return repository
+
+
+@pytest.mark.parametrize("module", [False, True])
+def test_a_repository_with_an_audit_package_of_its_own_keeps_it(with_packages_of_these_names, module):
+    code, out = run_pytest(with_packages_of_these_names, "-q", "audit.toml", "test_own.py", module=module)
+    assert code == 0, out
+    assert "6 passed" in out
