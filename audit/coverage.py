@@ -20,7 +20,7 @@ from audit.record import Finding, Record
 
 _COMPARED = ("feature", "attribute")
 _TOGETHER = " x "
-_WHOM: dict[Groups, str] = {
+WHOM: dict[Groups, str] = {
     True: "by sensitive group",
     False: "of the whole",
     "single": "by one sensitive feature alone",
@@ -254,7 +254,7 @@ def _missing(
     if asked:
         return f"not defined: {asked[0].reason or 'the value is undefined'}"
     if named:
-        return f"measured, but not {_WHOM[capability.groups]}"
+        return f"measured, but not {WHOM[capability.groups]}"
     if any(finding.status == "measured" for finding in findings):
         return "the check ran and did not measure it"
     if findings:

@@ -13,7 +13,7 @@ from typing import Any
 
 from audit import pictures
 from audit.attestation import Attestation
-from audit.coverage import Coverage, Covered, Source, Status, coverage, record_date, warnings
+from audit.coverage import WHOM, Coverage, Covered, Source, Status, coverage, record_date, warnings
 from audit.document import Document, Pillar, read_document
 from audit.errors import LoadError
 from audit.evidence import Figure, Measure, Table
@@ -33,10 +33,12 @@ from audit.reading import Reading, how_to_read
 from audit.record import Finding, Record, canonical
 from audit.wording import (
     NONE,
+    OTHER_POLICY,
     VERDICT_WORDS,
     condition,
     count,
     exactly,
+    fixed_when,
     interval,
     limit_in_words,
     number,
@@ -444,6 +446,8 @@ def _support(source: Source, page: "Page") -> Support:
     names = ", ".join(words(name).lower() for name in source.capability.measures)
     ways = [page.findings[place].ways for place in source.findings]
     pieces = tuple(_measures_in_words(source.measures, ways)) if source.measures else ((names, ""),)
+    if source.measures and isinstance(source.capability.groups, str):
+        pieces = ((f"{WHOM[source.capability.groups]}, ", ""), *pieces)
     return Support(
         title=(finding.finding.title if finding else "") or source.capability.check,
         anchor=finding.anchor if finding else "",
@@ -507,7 +511,26 @@ class Page:
     @cached_property
     def warnings(self) -> tuple[str, ...]:
         """What speaks against using this document at all."""
-        return warnings(self.record, self.document.framework) if self.document.framework else ()
+        found = warnings(self.record, self.document.framework) if self.document.framework else ()
+        late = self.fixed if " after the first measurement " in self.fixed else ""
+        return (*found, *([OTHER_POLICY] if self.judged_again else []), *([late] if late else []))
+
+    @cached_property
+    def judged_again(self) -> bool:
+        """Whether the policy of the verdicts is another than the one fixed before measuring."""
+        fixed = self.record.run.get("policy_sha256")
+        if not fixed or not self.record.run.get("policy_fixed"):
+            return False
+        try:
+            return bool(hashlib.sha256(canonical(self.record.policy)).hexdigest() != fixed)
+        except ValueError:
+            return True
+
+    @cached_property
+    def fixed(self) -> str:
+        """When the limits were fixed and when measuring began; empty where the record does not say."""
+        run = self.record.run
+        return "" if self.judged_again else fixed_when(run.get("policy_fixed"), run.get("first_measured"))
 
     @property
     def audited(self) -> date | None:
@@ -680,6 +703,9 @@ class Page:
         """How much was tested, in sentences."""
         outcome = self.record.verdict
         said = [f"{outcome.measured} of {count(outcome.planned, 'planned check')} gave numbers."]
+        left_out = len(self.record.left_out)
+        said += [f"{count(left_out, 'check')} left out of this run."] if left_out else []
+        said += [self.fixed] if " before the first measurement " in self.fixed else []
         if not self.overview:
             return [*said, "No limit was set, so no number was judged."]
         words_of = ((Verdict.PASS, "held"), (Verdict.FAIL, "broken"), (Verdict.INCONCLUSIVE, "not settled"))
@@ -694,11 +720,11 @@ class Page:
         found = {shown.finding.check for shown in self.findings}
         planned = {item.check: item for item in self.record.plan}
         asked = sorted(({limit.check for limit in self.record.policy.limits} | planned.keys()) - found)
+        out = {item.check: item.reason for item in self.record.left_out}
+        absent = [(name, out.pop(name, "it was asked for and has no finding"), "") for name in asked]
         groups = [
-            (
-                "Planned and not measured",
-                [(name, "it was asked for and has no finding", "") for name in asked],
-            ),
+            ("Planned and not measured", absent),
+            ("Left out of this run", [(name, reason, "") for name, reason in out.items()]),
             ("Started and broken", self._of(Verdict.BROKEN)),
             ("Could not be answered with this data", self._of(Verdict.NOT_EVALUABLE) + self._undefined()),
             ("Does not fit this model or this data", self._of(Verdict.NOT_APPLICABLE)),

@@ -199,8 +199,8 @@ def _rows(finding: Finding) -> list[tuple[str, str, str, str]]:
             or item.high is None
             else (f"{item.value:.3f} [{item.low:.3f}, {item.high:.3f}]")
         )
-        said = (item.limit, whom, value or item.reason, item.waived)
-        text = escape("  ".join(part for part in said if part))
+        parts = (item.limit, whom, value or item.reason, item.waived)
+        text = escape("  ".join(part for part in parts if part))
         label = f"[{_STYLES[item.verdict]}]{item.verdict.value}{', waived' if item.waived else ''}[/]"
         rows.append((_MARKS[item.verdict], finding.check, label, text))
     return rows

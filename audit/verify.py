@@ -304,22 +304,23 @@ def _same_data(record: Mapping[str, Any], path: Path, folder: Path) -> "Statemen
 
 
 def _read_again(record: Mapping[str, Any], path: Path, folder: Path) -> Any:
-    from audit.config import Config
+    from audit.config import DataSection
     from audit.read import load_data
 
+    config = record["run"]["config"]
     try:
-        config = Config.model_validate(record["run"]["config"])
+        section = DataSection.model_validate({**config["data"], "path": path.absolute()})
     except ValueError:
-        raise ConfigError("the record's configuration is not one of this version.") from None
-    named = config.model.classes
-    classes = tuple(named) if isinstance(named, tuple) else tuple(record["model"]["classes"]) if named else ()
-    file = record["run"].get("config_file")
+        raise ConfigError("the record's [data] is not one of this version.") from None
+    model, file = config["model"], record["run"].get("config_file")
+    given = model["classes"] if isinstance(model["classes"], list) else record["model"]["classes"]
+    limits = model["input_range"]
     return load_data(
-        config.data.model_copy(update={"path": path.absolute()}),
+        section,
         (folder / file).parent if file else path.absolute().parent,
-        classes=classes,
-        input_range=config.model.input_range,
-        predictions=config.model.predictions,
-        threshold=config.model.threshold,
-        task=config.model.task,
+        classes=tuple(given) if model["classes"] else (),
+        input_range=None if limits is None else (limits[0], limits[1]),
+        predictions=model["predictions"],
+        threshold=model["threshold"],
+        task=model["task"],
     )

@@ -87,6 +87,12 @@ FINDING_WORDS: dict[Verdict, tuple[str, str]] = {
 }
 
 
+OTHER_POLICY = (
+    "These verdicts were judged under another policy than the one that was fixed before measuring. The "
+    "record names the first one by its sha256 and does not hold it."
+)
+
+
 def markup(text: str) -> "Markup":
     """A text as HTML. Only for texts of this project, or texts that were escaped before."""
     from markupsafe import Markup
@@ -214,6 +220,20 @@ def day(text: Any) -> str:
         return str(text)
     clock = f"{moment:%H:%M}" + (" UTC" if moment.tzname() in ("UTC", "UTC+00:00") else "")
     return f"{moment.day} {moment:%B %Y}, {clock}"
+
+
+def fixed_when(fixed: Any, measured: Any) -> str:
+    """When the limits were fixed and when measuring began, as a sentence; empty where a time is not known."""
+    try:
+        first, second = datetime.fromisoformat(fixed), datetime.fromisoformat(measured)
+        order = "before" if first <= second else "after"
+    except (TypeError, ValueError):
+        return ""
+    return f"The limits were fixed at {_clock(first)}, {order} the first measurement at {_clock(second)}."
+
+
+def _clock(moment: datetime) -> str:
+    return f"{moment:%H:%M:%S}" + (f" {moment.tzname()}" if moment.tzinfo else "") + f" on {calendar(moment)}"
 
 
 def calendar(moment: date) -> str:

@@ -9,9 +9,10 @@ python benchmarks/explanations.py --no-peers      without captum, shap and lime
 The networks are two MLPs on 20 features and a convolutional net at 32 x 32.
 A raw pass is a forward pass of one row, for gradient methods with the gradient with respect to the input, at
 the batch size that is fastest for this model among a few; the passes of a method are those that it counted.
-A ratio of 1 is the cost of the passes that a method cannot do without. Beside it stands the ratio to raw
-passes in batches of the audit's own size: what is left when the choice of the batch is taken out. Peers that
-loop over rows are timed on fewer rows, and their time is scaled to all of them.
+A ratio is the median over turns of our time by that of the raw passes in the same turn, so that a load that
+comes and goes weighs on both; 1 is the cost of the passes that a method cannot do without. Beside it stands
+the ratio to raw passes in batches of the audit's own size: what is left when the choice of the batch is taken
+out. Peers that loop over rows are timed on fewer rows, and their time is scaled to all of them.
 """
 
 import argparse
@@ -232,7 +233,12 @@ PEER_RUNS: dict[str, tuple[Callable[[Task, torch.device, int], Run], str, int, b
 
 
 def seconds_of(runs: dict[str, Run], repeats: int, device: torch.device) -> dict[str, float]:
-    """Median seconds of each; the runs take turns, so that what disturbs one disturbs all."""
+    """Median seconds of each."""
+    return {name: statistics.median(times) for name, times in turns_of(runs, repeats, device).items()}
+
+
+def turns_of(runs: dict[str, Run], repeats: int, device: torch.device) -> dict[str, list[float]]:
+    """Seconds of each at every turn; the runs take turns, so that what disturbs one disturbs all."""
     clock = clock_of(device)
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(repeats + 1):
@@ -243,7 +249,12 @@ def seconds_of(runs: dict[str, Run], repeats: int, device: torch.device) -> dict
             _wait(device)
             if turn:
                 seconds[name].append(clock() - started)
-    return {name: statistics.median(times) for name, times in seconds.items()}
+    return seconds
+
+
+def ratio_of(turns: dict[str, list[float]], name: str) -> float:
+    """Median over the turns of our seconds by those of `name` in the same turn."""
+    return statistics.median(a / b for a, b in zip(turns["ours"], turns[name], strict=True))
 
 
 def clock_of(device: torch.device) -> Callable[[], float]:
@@ -278,13 +289,14 @@ def compare(task: Task, repeats: int, device: torch.device) -> dict[str, float]:
             "raw": raw(task.network, batches[gradient], passes, gradient=gradient),
             "same": raw(task.network, same, passes, gradient=gradient),
         }
-        seconds = seconds_of(pair, repeats, device)
-        ratio, each = seconds["ours"] / seconds["raw"], 1e6 * seconds["raw"] / passes
-        alike = seconds["ours"] / seconds["same"]
+        turns = turns_of(pair, repeats, device)
+        ratio, alike = ratio_of(turns, "raw"), ratio_of(turns, "same")
+        seconds, each = (statistics.median(turns[name]) for name in ("ours", "raw"))
         bar = task.bars.get(method)
         held = "" if bar is None else f"{bar:7.2f} {'kept' if ratio <= bar else 'MISSED'}"
-        print(f"{method:26}{passes:9}{seconds['ours']:10.4f}{each:14.2f}{ratio:8.2f}{alike:11.2f}{held}")
-        spent[method] = seconds["ours"]
+        each *= 1e6 / passes
+        print(f"{method:26}{passes:9}{seconds:10.4f}{each:14.2f}{ratio:8.2f}{alike:11.2f}{held}")
+        spent[method] = seconds
     print(f"state of the network unchanged: {state_hash(task.network) == before}")
     return spent
 

@@ -1,8 +1,9 @@
+import json
 from pathlib import Path
 
 import pytest
 
-from audit.config import DataSection, read_config, read_policy
+from audit.config import Config, DataSection, read_config, read_configs, read_policy
 from audit.errors import ConfigError
 
 LEAST = '[model]\npath = "m.pt2"\n[data]\npath = "d.csv"\ntarget = "y"\n'
@@ -84,7 +85,7 @@ def test_a_policy_is_read_from_a_file_of_its_own(tmp_path):
 def test_a_policy_that_asks_nothing_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="no \\[policy\\] section"):
         read_policy(written(tmp_path, LEAST))
-    with pytest.raises(ConfigError, match="needs at_least or at_most"):
+    with pytest.raises(ConfigError, match="a limit needs at_least"):
         read_policy(written(tmp_path, '[policy.limits."a.b"]\nx = { }\n'))
 
 
@@ -163,3 +164,101 @@ def test_a_constraint_that_makes_no_sense_is_a_sentence(tmp_path, old, new, word
     with pytest.raises(ConfigError) as caught:
         read_config(written(tmp_path, LEAST + RELATED.replace(old, new, 1)))
     assert words in str(caught.value)
+
+
+SEVERAL = """
+[model]
+classes = ["no", "yes"]
+device = "cpu"
+arguments = { width = 8 }
+[models.small]
+path = "small.pt2"
+[models."large-2"]
+path = "large.pt2"
+device = "auto"
+arguments = { depth = 2 }
+[data]
+path = "d.csv"
+"""
+
+
+def test_each_of_several_models_inherits_the_one_section_and_shares_the_rest(tmp_path):
+    path = written(tmp_path, SEVERAL)
+    configs = read_configs(path)
+    assert list(configs) == ["small", "large-2"]
+    small, large = configs.values()
+    assert (small.model.path, small.model.device, small.model.arguments) == (
+        Path("small.pt2"), "cpu", {"width": 8},
+    )  # fmt: skip
+    assert (large.model.path, large.model.device) == (Path("large.pt2"), "auto")
+    assert large.model.arguments == {"width": 8, "depth": 2}
+    assert small.model.classes == large.model.classes == ("no", "yes")
+    assert small.data == large.data
+    assert read_config(path, model="small") == small
+    assert read_configs(written(tmp_path, LEAST)).keys() == {""}
+
+
+def test_one_of_several_models_reads_as_a_file_of_its_own(tmp_path):
+    alone = written(tmp_path, LEAST.replace("[data]", 'device = "cpu"\n[data]'))
+    config = read_config(alone)
+    both = '[models.x]\npath = "m.pt2"\n[models.y]\npath = "n.pt2"\n' + LEAST[LEAST.index("[data]") :]
+    several = read_configs(written(tmp_path, '[model]\ndevice = "cpu"\n' + both))
+    assert several["x"] == config
+    assert several["x"].model_dump(mode="json") == config.model_dump(mode="json")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            '"small.pt2"',
+            '"small.pt2"\npahts = 1',
+            "'models.small.pahts' is not a known key; the nearest is 'path'",
+        ),
+        ('device = "cpu"', 'device = "tpu"', "'model.device' = 'tpu' is wrong"),
+        ('device = "auto"', 'device = "tpu"', "'models.large-2.device' = 'tpu' is wrong"),
+        ('path = "small.pt2"', "", "'model.path' is missing"),
+        ('[models."large-2"]', '[models."../up"]', "'models.../up' names no folder"),
+        ('[models."large-2"]', '[models.".hidden"]', "'models..hidden' names no folder"),
+    ],
+)
+def test_what_is_wrong_with_one_of_several_models_names_it(tmp_path, old, new, words):
+    with pytest.raises(ConfigError) as caught:
+        read_configs(written(tmp_path, SEVERAL.replace(old, new, 1)))
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("models = 3\n" + LEAST, "'models' holds no model; write each as [models.NAME]"),
+        (LEAST + "[models]\n", "'models' holds no model"),
+        (LEAST + "[models]\na = 1\n", "'models.a' = 1 is wrong; write it as [models.a]"),
+    ],
+)
+def test_models_that_are_none_are_refused(tmp_path, text, words):
+    with pytest.raises(ConfigError) as caught:
+        read_configs(written(tmp_path, text))
+    assert words in str(caught.value)
+
+
+def test_a_model_must_be_named_where_there_are_several(tmp_path):
+    path = written(tmp_path, SEVERAL)
+    with pytest.raises(ConfigError, match="names several models, small, large-2; say which"):
+        read_config(path)
+    with pytest.raises(ConfigError, match=r"has no \[models\.smal\]; the nearest is 'small'"):
+        read_config(path, model="smal")
+
+
+@pytest.mark.parametrize("text", [LEAST, LEAST + RELATED, STATED, SEVERAL])
+def test_what_is_handed_over_is_the_same_configuration(tmp_path, text):
+    limits = (
+        '[policy.limits."a.b"]\nx = [{ at_least = 0.5, where = { k = 1 } }]\n[system]\nsince = 2026-11-21\n'
+    )
+    for config in read_configs(written(tmp_path, text + limits)).values():
+        told = json.loads(json.dumps(config.handed_over()))
+        taken = Config.taken_over(told)
+        assert taken.folder == config.folder == tmp_path
+        assert taken.model_dump(mode="json") == config.model_dump(mode="json")
+        assert (taken.model, taken.data, taken.policy) == (config.model, config.data, config.policy)
+        assert taken.model.model_fields_set == config.model.model_fields_set

@@ -11,7 +11,16 @@ from torch import nn
 
 from audit.config import ModelSection
 from audit.load import load_model
-from audit.model import Model, Passes, as_scores, first_tensor, log_odds, measured_batch, state_hash
+from audit.model import (
+    Model,
+    Passes,
+    as_scores,
+    evenly,
+    first_tensor,
+    log_odds,
+    measured_batch,
+    state_hash,
+)
 
 ROWS = np.random.default_rng(0).normal(size=(50, 5)).astype(np.float32)
 CPU = torch.device("cpu")
@@ -369,3 +378,12 @@ def test_a_recurrent_network_in_eval_mode_has_gradients_on_a_gpu(kind):
     found, _ = on_gpu.input_gradient(rows.to(device), lambda scores: scores[:, 1])
     assert torch.allclose(found.cpu(), wanted, atol=1e-5)
     assert not network.training
+
+
+@given(count=st.integers(1, 500), most=st.integers(1, 60))
+def test_parts_are_as_few_as_can_be_and_as_even(count, most):
+    size = evenly(count, most)
+    parts = [len(part) for part in torch.split(torch.arange(count), size)]
+    assert max(parts) == size <= most
+    assert len(parts) == -(-count // most)
+    assert evenly(50, 16) == 13

@@ -8,12 +8,14 @@ import zlib
 from pathlib import Path
 
 import pytest
+import records
 
 from audit.errors import ConfigError
-from audit.pdf import find_browser, pdf
+from audit.pdf import Paper, find_browser, pdf
 from audit.render import render
 
 BUILD = runpy.run_path(str(Path(__file__).parent / "golden" / "builder.py"))["build"]
+STREAM = rb"stream\r?\n(.*?)\r?\nendstream"
 PAGE = re.compile(rb"/Type\s*/Page[^s]")
 
 
@@ -66,22 +68,43 @@ def test_the_same_page_gives_the_same_bytes(browser: str, page: str) -> None:
     assert len(undated) == len(first)
 
 
+SIZES = {"A4": rb"/MediaBox \[0 0 59[45]\S* 84[12]\S*\]", "Letter": rb"/MediaBox \[0 0 612 792\]"}
+
+
 @pytest.mark.browser
-def test_every_sheet_carries_its_number(browser: str, tmp_path: Path) -> None:
-    """A number at the foot is text beyond the page: sheets with and without one differ."""
+@pytest.mark.parametrize("paper", SIZES)
+def test_every_sheet_has_the_size_that_was_asked_for_and_its_number(
+    browser: str, tmp_path: Path, paper: Paper
+) -> None:
+    """A number at the foot is text beyond the page: a sheet with nothing but it has glyphs."""
     long = render(BUILD(tmp_path), artifacts=tmp_path)
+    document = pdf(long, paper=paper)
+    sheets = len(PAGE.findall(document))
+    assert 4 < sheets < 40
+    assert len(re.findall(SIZES[paper], document)) == sheets
     rule = re.search(r"@bottom-right \{[^}]*\}", long)
     assert rule is not None
-    sheets = len(PAGE.findall(pdf(long)))
-    assert 4 < sheets < 40
-    bare = f"<!doctype html><title>t</title><style>@page {{ margin: 20mm; {rule[0]} }}</style><p>"
+    bare = (
+        f"<!doctype html><head><title>t</title><style>@page {{ margin: 20mm; {rule[0]} }}</style></head><p>"
+    )
     plain = bare.replace(rule[0], "")
-    assert drawn(pdf(bare)) > drawn(pdf(plain)) == 0
+    assert drawn(pdf(bare, paper=paper)) > drawn(pdf(plain, paper=paper)) == 0
+
+
+@pytest.mark.browser
+def test_a_hostile_record_becomes_a_pdf_without_actions(browser: str) -> None:
+    """Nothing that a reader's program would run, open or fetch."""
+    text = " ".join(records.HOSTILE[:-3])
+    document = pdf(render(records.hostile(text), "technical-report"))
+    whole = document + b"".join(map(unpacked, re.findall(STREAM, document, re.DOTALL)))
+    for word in (b"/JavaScript", b"/JS ", b"/Launch", b"/URI", b"/EmbeddedFile", b"/SubmitForm"):
+        assert word not in whole, word
+    assert len(PAGE.findall(document)) > 1
 
 
 def drawn(document: bytes) -> int:
     """How many times the sheets show glyphs."""
-    streams = re.findall(rb"stream\r?\n(.*?)\r?\nendstream", document, re.DOTALL)
+    streams = re.findall(STREAM, document, re.DOTALL)
     return sum(len(re.findall(rb"> ?T[jJ]|\] ?TJ", unpacked(stream))) for stream in streams)
 
 

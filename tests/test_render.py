@@ -23,8 +23,8 @@ from audit.document import installed_documents, read_document
 from audit.evidence import Figure, Measure, Table
 from audit.judge import judge
 from audit.policy import Limit, Policy, Verdict
-from audit.record import Finding, Outcome, Planned, Record, canonical, read_record
 from audit.reading import how_to_read
+from audit.record import Finding, Outcome, Planned, Record, canonical, read_record
 from audit.render import render, render_contents, render_index, rendered_beside
 from audit.resources import TEMPLATES
 from audit.stats import proportion
@@ -238,7 +238,7 @@ def test_numbers_of_tables_figures_reasons_and_clauses_lead_to_their_rows(
     ]
     assert ("160", "skin tone dark") in [(text, rows[anchor][1]) for text, anchor in linked(table)]
     reasons = page[page.index("Why the answer is not yes") :]
-    lead = re.findall(r'<a href="#(n[^"]+)">Evidence</a>', reasons[: reasons.index("</ul>")])
+    lead = re.findall(r'<a class="go" href="#(n[^"]+)">Evidence</a>', reasons[: reasons.index("</ul>")])
     assert [rows[anchor][1] for anchor in lead][:1] == ["epsilon 0.0314"]
     assert all(anchor in rows for anchor in lead)
     pack = render(record, PACK, artifacts=run)

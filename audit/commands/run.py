@@ -35,6 +35,10 @@ def run(
     out: Annotated[
         Path | None, typer.Option(help="The run folder; a new one below runs/ by default.")
     ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Keep the run below this folder; one of the same model and data is taken up."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     profile: Annotated[
         str, typer.Option(help="`quick` for a pull request, `standard`, or `thorough` for a release.")
@@ -79,7 +83,8 @@ def run(
     given: dict[str, Any] = {"profile": profile, "only": tuple(only or ()), "skip": tuple(skip or ())}
     given |= {"costs": costs, "overrides": tuple(settings or ()), "budget": _share(budget, costs, configs)}
     outputs = _Outputs(machine_formats(formats), page_formats(formats), console(error=as_json), as_json)
-    job = _Job(config, out or _new_folder(config), resume, outputs, _baselines(baseline, configs))
+    folder, known = _place(config, out, cache, configs, given)
+    job = _Job(config, folder, resume or known, outputs, _baselines(baseline, configs))
     if set(configs) == {""}:
         record, files = _audited(configs[""], job, **given)
         _tell(record, files, outputs)
@@ -236,6 +241,21 @@ def overall(codes: Iterable[int]) -> int:
     """The exit code of several audits: 1 before 4 before 2 before 0."""
     given = set(codes)
     return next((code for code in _GRAVEST_FIRST if code in given), EXIT_OK)
+
+
+def _place(
+    path: Path, out: Path | None, cache: Path | None, configs: "dict[str, Config]", given: Mapping[str, Any]
+) -> tuple[Path, bool]:
+    """The run folder, and whether a run of exactly this lies there already, in a cache."""
+    from audit.identity import identity
+
+    if cache is None:
+        return out or _new_folder(path), False
+    if out is not None:
+        raise ConfigError(f"--cache {cache} and --out {out} both say where the run goes; give one.")
+    decide = {name: value for name, value in given.items() if name not in ("costs", "overrides")}
+    folder = cache / identity(configs, decide)[:32]
+    return folder, any(folder.glob("**/journal.jsonl"))
 
 
 def _new_folder(config: Path) -> Path:

@@ -18,11 +18,11 @@ def sign(
     ] = None,
     attestations: Annotated[
         Path | None,
-        typer.Option(help="What people stated in them; the file with the run by default."),
+        typer.Option(help="What people stated; the file with the run by default."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Sign again a run that is signed.")] = False,
 ) -> int:
-    """Sign a run: its record, artifacts and documents. One that does not follow from its numbers is refused."""
+    """Sign a run: record, artifacts and documents. What does not follow from its numbers is refused."""
     from audit.record import read_record
     from audit.seal import seal
     from audit.verify import contents

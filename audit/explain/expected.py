@@ -67,7 +67,7 @@ def expected_gradients(
     def work(part: slice) -> tuple[Tensor, ...]:
         own, wanted = rows[part], classes[part]
         position, other = _design(index[part], groups, each, len(background), seed, rows.device)
-        total = for_sums(own.new_zeros(groups, *own.shape))
+        total = for_sums(own.new_zeros(groups, own.numel()))
         at_once = evenly(groups * each, max(1, model.passes.batch // len(own)))
         for numbers in torch.split(torch.arange(groups * each, device=rows.device), at_once):
             start = background[other[numbers]]
@@ -75,8 +75,8 @@ def expected_gradients(
             at = position[numbers].view(len(numbers), -1, *([1] * (own.ndim - 1)))
             explained = partial(quantity, classes=wanted.repeat(len(numbers)), output=output)
             slope, _ = model.input_gradient((start + at * way).flatten(0, 1), explained)
-            total += torch.tensordot(dealt(numbers, groups), for_sums(slope.view_as(way) * way), dims=1)
-        total /= each
+            total.addmm_(dealt(numbers, groups), for_sums((slope.view_as(way) * way).flatten(1)))
+        total = total.div_(each).view(groups, *own.shape)
         return total.mean(dim=0), standard_error(total.flatten(2) @ for_sums(member))
 
     values, error = model.in_batches(work, len(rows), rows_each=groups * each)

@@ -122,13 +122,13 @@ def _along_path(
 
     def work(part: slice) -> tuple[Tensor]:
         start, way, wanted = baseline[part], rows[part] - baseline[part], classes[part]
-        total = torch.zeros_like(way)
+        total = way.new_zeros(1, way.numel())
         at_once = evenly(len(positions), max(1, model.passes.batch // len(way)))
         for at, weight in zip(torch.split(positions, at_once), torch.split(weights, at_once), strict=True):
             line = torch.addcmul(start, at.view(-1, *([1] * way.ndim)), way)
             explained = partial(quantity, classes=wanted.repeat(len(at)), output=output)
             slope, _ = model.input_gradient(line.flatten(0, 1), explained)
-            total += torch.tensordot(weight, slope.view_as(line), dims=1)
-        return (total.mul_(way),)
+            total.addmm_(weight[None], slope.reshape(len(at), -1))
+        return (total.view_as(way) * way,)
 
     return model.in_batches(work, len(rows), rows_each=len(positions))[0].float().cpu()

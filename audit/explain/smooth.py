@@ -1,12 +1,17 @@
 """Gradients at noisy copies of each row: their mean is SmoothGrad, their variance VarGrad.
 
 Sources: Smilkov, Thorat, Kim, Viegas and Wattenberg 2017 (SmoothGrad); Adebayo, Gilmer, Goodfellow and Kim
-2018 (VarGrad). The noise of a row depends on the seed, the row and the number of the copy alone.
+2018 (VarGrad). The noise of a copy depends on the seed and the number of the copy alone and is shared by all
+rows; a row takes it with a sign of its own for each copy. So the sampling errors of two rows are uncorrelated
+as far as gradients follow the noise linearly; what does not change with the sign of the noise they share.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +22,7 @@ from audit.explain.subdesigns import dealt, for_sums, group_count, group_sizes, 
 from audit.model import Model, evenly
 
 _MOST_SAMPLES = 2**20
+_ELEMENTS_KEPT = 2**20
 
 
 @dataclass(frozen=True)
@@ -85,14 +91,17 @@ def _estimated(
     sizes = group_sizes(copies.samples, len(share), rows.device).view(-1, *([1] * rows.ndim))
     member, scale = for_sums(member), for_sums(copies.scale)
     finish = _mean if powers == 1 else _variance
+    noise = _noise(copies, tuple(rows.shape[1:]), rows.device)
 
     def work(part: slice) -> tuple[Tensor, Tensor]:
         own = rows[part]
         sums = member.new_zeros(powers, len(share), own.numel())
         at_once = evenly(copies.samples, max(1, model.passes.batch // len(own)))
-        parts = torch.split(numbers, at_once), torch.split(share, at_once, dim=1)
+        spread = _signs(index[part], copies, rows) * copies.spread
+        parts = (torch.split(item, at_once, dim=-1) for item in (numbers, share))
         for some, of_groups in zip(*parts, strict=True):
-            slopes = for_sums(_slopes(model, own, classes[part], index[part], some, copies).flatten(1))
+            noisy = torch.addcmul(own, noise(some)[:, None], spread[some])
+            slopes = for_sums(_slopes(model, noisy, classes[part], copies.output))
             sums[0].addmm_(of_groups, slopes)
             for squares in sums[1:]:
                 squares.addmm_(of_groups, slopes.square_())
@@ -109,16 +118,29 @@ def _shaped(sums: Tensor, rows: Tensor) -> Tensor:
     return sums.view(*sums.shape[:2], *rows.shape)
 
 
-def _slopes(
-    model: Model, rows: Tensor, classes: Tensor, index: Ints, numbers: Tensor, copies: Copies
-) -> Tensor:
-    """[S, k, ...] gradients at the copies with these numbers of k rows."""
-    streams = numbers.numpy()[:, None] + index * _MOST_SAMPLES
-    draws = Draws(streams.reshape(-1), copies.seed, "smoothgrad", rows.device)
-    noise = draws.normal(tuple(rows.shape[1:])).view(len(numbers), *rows.shape)
-    noisy = torch.addcmul(rows, noise, copies.spread, out=noise).flatten(0, 1)
-    explained = partial(quantity, classes=classes.repeat(len(numbers)), output=copies.output)
-    return model.input_gradient(noisy, explained)[0].view_as(noise)
+def _noise(copies: Copies, shape: tuple[int, ...], device: torch.device) -> Callable[[Tensor], Tensor]:
+    """For numbers [S] of copies their noise [S, *shape]; kept where all of it is small, else made again."""
+
+    def made(numbers: Tensor) -> Tensor:
+        return Draws(numbers.numpy(), copies.seed, "smoothgrad", device).normal(shape)
+
+    if copies.samples * prod(shape) > _ELEMENTS_KEPT:
+        return made
+    kept = made(torch.arange(copies.samples))
+    return lambda numbers: kept[numbers[0] : numbers[-1] + 1]
+
+
+def _signs(index: Ints, copies: Copies, rows: Tensor) -> Tensor:
+    """[S, k, 1, ...] 1 or -1 for each copy of k rows."""
+    streams = np.arange(copies.samples)[:, None] + index * _MOST_SAMPLES
+    bits = Draws(streams.reshape(-1), copies.seed, "smoothgrad sign", rows.device).integers(1) & 1
+    return (1 - 2 * bits).to(rows.dtype).view(*streams.shape, *([1] * (rows.ndim - 1)))
+
+
+def _slopes(model: Model, noisy: Tensor, classes: Tensor, output: Output) -> Tensor:
+    """[S, elements of k rows] gradients at the copies [S, k, ...] of k rows."""
+    explained = partial(quantity, classes=classes.repeat(len(noisy)), output=output)
+    return model.input_gradient(noisy.flatten(0, 1), explained)[0].reshape(len(noisy), -1)
 
 
 def _mean(sums: list[Tensor], sizes: Tensor) -> tuple[Tensor, Tensor]:

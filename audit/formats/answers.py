@@ -81,12 +81,15 @@ def record_sha256(record: Record) -> str:
 
 
 def answers(record: Record) -> tuple[Answer, ...]:
-    """Every answer of a record, in the order of its findings; absent checks come last, by name."""
+    """Every answer of a record, in the order of its findings; absent and left out checks come last."""
     limited = {limit.check for limit in record.policy.limits}
     required = {item.check for item in record.plan if item.asked == "name"} | limited
     found = {finding.check for finding in record.findings}
     given = [item for finding in record.findings for item in _of(finding, record.policy, required)]
-    given += [_absent(check) for check in sorted(({item.check for item in record.plan} | limited) - found)]
+    out = {item.check: item.reason for item in record.left_out}
+    absent = sorted(({item.check for item in record.plan} | limited) - found)
+    given += [_absent(check, out.pop(check, "")) for check in absent]
+    given += [_left_out(check, reason) for check, reason in out.items() if check not in found]
     return tuple(_numbered(given))
 
 
@@ -128,15 +131,28 @@ def _answer(finding: Finding, name: str, verdict: Verdict, reason: str, leniency
     )
 
 
-def _absent(check: str) -> Answer:
+def _absent(check: str, why: str = "") -> Answer:
     name = "measured at all"
     return Answer(
         check=check,
         name=name,
         verdict=Verdict.BROKEN,
-        reason=_ABSENT,
+        reason=f"{_ABSENT}: {why}" if why else _ABSENT,
         leniency="fail",
         key=_key(check, name),
+    )
+
+
+def _left_out(check: str, reason: str) -> Answer:
+    name = "measured at all"
+    return Answer(
+        check=check,
+        name=name,
+        verdict=Verdict.NOT_APPLICABLE,
+        reason=f"it was left out of this run: {reason}",
+        leniency="pass",
+        key=_key(check, name),
+        asked=False,
     )
 
 

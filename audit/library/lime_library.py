@@ -75,7 +75,10 @@ def _tables(
     from lime.lime_tabular import LimeTabularExplainer
 
     if data.inputs.ndim != 2:  # noqa: PLR2004 - [N, D]
-        raise NotApplicable(f"the lime package takes tables, not inputs of shape {data.inputs.shape[1:]}.")
+        raise NotApplicable(
+            f"the lime package takes tables, not inputs of shape {data.inputs.shape[1:]}; "
+            "interpretability.shap and interpretability.occlusion explain series."
+        )
     parts = layout(data)
     features = data.features or tuple(Feature(name=name, columns=(i,)) for i, name in enumerate(parts.names))
     coded = encoded(data.inputs, features)

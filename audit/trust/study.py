@@ -188,8 +188,9 @@ def faithfulness(
 def between_seeds(subject: Subject, method: str, values: Doubles, seeds: int) -> tuple[Likeness, Doubles]:
     """Likeness of magnitudes with the same explanation by other seeds, and [n] change of its signs.
 
-    Both are averages over `seeds` of them; for signs see `sign_change`. The two are asked apart, because in one number a sign that hangs on the draw would outweigh all ranks: in
-    a row close to the background the leading feature falls from the first place to the last.
+    Both are averages over `seeds` of them; for signs see `sign_change`. The two are asked apart, because in
+    one number a sign that hangs on the draw would outweigh all ranks: in a row close to the background the
+    leading feature falls from the first place to the last.
     """
     others = [
         values_of(subject.explain(method, seed=subject.seed + 1 + number), subject.parts)

@@ -1,11 +1,14 @@
 """The user's features find their columns, and cells and superpixels cover an image once."""
 
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from audit.dataset import Dataset, Feature
+from audit.errors import NotApplicable
 from audit.explain.features import (
     cell_names,
     grid_cells,
@@ -83,6 +86,39 @@ def test_superpixels_follow_the_image(channels):
         assert labels.min() == 0
         assert set(np.unique(labels)) == set(range(labels.max() + 1))
         assert not set(labels[image[0] == 0]) & set(labels[image[0] == 1])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_quickshift_finds_the_parts_of_an_image(channels):
+    images = np.zeros((1, channels, 32, 32), dtype=np.float32)
+    images[0, :, :, 16:] = 1.0
+    (labels,) = superpixels(images, 4, "quickshift")
+    assert set(np.unique(labels)) == set(range(labels.max() + 1))
+    assert not set(labels[:, :16].ravel()) & set(labels[:, 16:].ravel())
+
+
+def test_quickshift_is_that_of_the_lime_package():
+    from lime.wrappers.scikit_image import SegmentationAlgorithm
+
+    images = 0.1 * np.random.default_rng(0).random((1, 3, 24, 24), dtype=np.float32)
+    images[0, 0, :12, :12], images[0, 1, :12, 12:], images[0, 2, 12:] = 0.9, 0.8, 0.7
+    scaled = (images[0] - images.min()) / (images.max() - images.min())
+    by_lime = SegmentationAlgorithm("quickshift", kernel_size=4, max_dist=200, ratio=0.2)
+    theirs, (mine,) = by_lime(scaled.transpose(1, 2, 0)), superpixels(images, 1, "quickshift")
+    assert len(np.unique(theirs)) == mine.max() + 1 > 1
+    assert len(np.unique(np.stack([theirs, mine], axis=-1).reshape(-1, 2), axis=0)) == mine.max() + 1
+
+
+def test_one_superpixel_is_no_explanation():
+    with pytest.raises(NotApplicable, match="quickshift finds one superpixel in every image"):
+        superpixels(np.zeros((2, 1, 3, 3), dtype=np.float32), 4, "quickshift")
+
+
+@pytest.mark.parametrize("kind", ["slic", "quickshift"])
+def test_without_scikit_image_the_reason_is_told(monkeypatch, kind):
+    monkeypatch.setitem(sys.modules, "skimage.segmentation", None)
+    with pytest.raises(NotApplicable, match=f"superpixels by {kind} need scikit-image"):
+        superpixels(np.zeros((1, 1, 8, 8), dtype=np.float32), 4, kind)
 
 
 def test_each_channel_of_a_series_has_stretches_of_its_own():

@@ -177,3 +177,25 @@ def test_no_pass_is_larger_than_the_batch():
 def test_nodes_are_computed_once():
     """Those of 512 points take a third of a second, and every explanation asks for them."""
     assert quadrature("gauss_legendre", 64) is quadrature("gauss_legendre", 64)
+
+
+class Turned(nn.Module):
+    """Works on the channels last, so that gradients do not lie in memory as the rows do."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(6)
+        self.inner = nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.inner(x.permute(0, 2, 3, 1)).tanh().sum(dim=(1, 2))
+
+
+def test_gradients_may_lie_in_memory_as_they_like():
+    model, rows, classes = model_of(Turned(), batch=16), rows_of(4, 3, 5, 6), torch.tensor([0, 1, 1, 0])
+    (slope,) = torch.autograd.grad(Turned()(leaf := rows.clone().requires_grad_()).sum(), leaf)
+    assert not slope.is_contiguous()
+    baseline = torch.zeros(1, 3, 5, 6)
+    wanted = difference(model, rows, baseline, classes)
+    found = integrated_gradients(model, rows, baseline, classes, wanted, bound=1e-4)
+    assert found.completeness.max() < 1e-4

@@ -8,9 +8,12 @@ import torch
 from torch import nn
 
 from audit.draws import Draws
+from audit.explain import smooth
 from audit.explain.quantity import quantity
 from audit.explain.smooth import Copies, gradient_variances, smoothed_gradients
 from audit.model import Model
+
+CPU = torch.device("cpu")
 
 
 def model_of(network, batch=256):
@@ -39,11 +42,11 @@ def found_of(network, rows, classes, samples=40, noise=0.5, batch=256, index=Non
     index = np.arange(len(rows)) if index is None else index
     member = torch.eye(count) if member is None else member
     about = rows, classes, index, copies, member
-    smooth = smoothed_gradients(model_of(network, batch), *about)
+    mean = smoothed_gradients(model_of(network, batch), *about)
     varied = gradient_variances(model_of(network, batch), *about)
     return SimpleNamespace(
-        mean=smooth.values,
-        mean_error=smooth.standard_error,
+        mean=mean.values,
+        mean_error=mean.standard_error,
         variance=varied.values,
         variance_error=varied.standard_error,
     )
@@ -53,8 +56,9 @@ def slowly(network, row, target, number, samples, noise):
     """[S, D] the gradients of one row, one copy at a time."""
     out = []
     for sample in range(samples):
-        draws = Draws(np.array([number * 2**20 + sample]), 5, "smoothgrad", torch.device("cpu"))
-        leaf = (row + noise * draws.normal(tuple(row.shape))[0])[None].requires_grad_()
+        shared = Draws(np.array([sample]), 5, "smoothgrad", CPU).normal(tuple(row.shape))[0]
+        odd = Draws(np.array([number * 2**20 + sample]), 5, "smoothgrad sign", CPU).integers(1).item() % 2
+        leaf = (row + noise * (-shared if odd else shared))[None].requires_grad_()
         value = quantity(network(leaf), torch.tensor([target]), "log_odds")
         out.append(torch.autograd.grad(value.sum(), leaf)[0][0].flatten())
     return torch.stack(out).double()
@@ -154,3 +158,23 @@ def test_no_pass_is_larger_than_the_batch():
     found_of(Watched(), rows_of(5, 4), torch.zeros(5, dtype=torch.int64), samples=30, batch=12)
     assert max(sizes) <= 12
     assert sum(sizes) == 2 * 150
+
+
+def test_rows_share_the_noise_but_not_their_sampling_errors():
+    """Where the slope is the input, the error of a row's mean is the mean of its noise."""
+    rows = torch.zeros(40, 1)
+    classes = torch.ones(40, dtype=torch.int64)
+    found = found_of(Square(), rows, classes, samples=100, noise=1.0)
+    errors = found.mean.flatten() * 100**0.5
+    assert 0.6 < errors.std() < 1.5
+    assert abs(errors.mean()) < 4 / 40**0.5
+    assert len(set(errors.tolist())) == 40
+
+
+def test_noise_that_is_not_kept_is_the_same(monkeypatch):
+    network, rows, classes = curved(), rows_of(3, 4), torch.tensor([0, 2, 1])
+    kept = found_of(network, rows, classes, batch=7)
+    monkeypatch.setattr(smooth, "_ELEMENTS_KEPT", 0)
+    again = found_of(network, rows, classes, batch=7)
+    assert torch.equal(kept.mean, again.mean)
+    assert torch.equal(kept.variance_error, again.variance_error)

@@ -25,6 +25,7 @@ FILES = {
     "cyclonedx": "bom.cdx.json",
     "oscal": "assessment-results.oscal.json",
     "in-toto": "test-result.intoto.json",
+    "badge": "badge.svg",
 }
 STRANGER = (
     "FILE = 'verdict.txt'\n"

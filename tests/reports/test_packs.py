@@ -1,6 +1,8 @@
 """The shipped packs say what the frameworks say, and name nothing that no check can measure."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from dataclasses import replace
 from datetime import date
@@ -437,6 +439,58 @@ def test_the_local_law_document_prints_three_tables_and_flags_the_row_that_contr
     assert [item.clause.id for item in alone.clauses if item.status is Status.MEASURED] == [
         "own: published tables"
     ]
+
+
+# 6 RCNY 5-301: the impact ratios as the rule prints them
+RATIOS = {
+    "Male": "1.00", "Female": "0.979", "Hispanic": "0.97", "White": "1.00", "Black": "0.84",
+    "Islander": "0.85", "Asian": "0.95", "Native": "0.85", "Two": "0.87",
+}  # fmt: skip
+CROSSED = {
+    "Male": "Hispanic .841 White 1.000 Black .806 Islander .815 Asian .997 Native .878 Two .866",
+    "Female": "Hispanic .827 White .981 Black .876 Islander .898 Asian .877 Native .789 Two .860",
+}
+
+
+def rows_of(page):
+    rows = [re.split(r"</t[hd]>", row) for row in re.findall(r"<tr[^>]*>.*?</tr>", page, re.DOTALL)]
+    return [[" ".join(re.sub(r"<[^>]+>", " ", cell).split()) for cell in row] for row in rows]
+
+
+def test_the_numbers_of_the_rule_stand_in_the_document(local_law):
+    """Example A of 6 RCNY 5-301: every impact ratio, with the counts it is of."""
+    page = rows_of(render(record(*local_law, sensitive=("sex", "race")), "nyc-ll144-summary"))
+    counted = {tuple(row[:2]): row for row in page if row[:2] != ["sex", "race"] and len(row) == 8}
+    counts = {tuple(c[1:3]): c[3:] for c in (line.split(",") for line in A) if c[0] == "intersectional"}
+    for sex, line in CROSSED.items():
+        words = line.split()
+        for race, ratio in zip(words[::2], words[1::2], strict=True):
+            row = counted[sex, race]
+            assert [row[2], row[3]] == counts[sex, race]
+            assert f"{float(row[5]):.3f}" == f"{float(ratio):.3f}"
+    published = {row[2]: row for row in page if row[1:2] in (["sex"], ["race"]) and len(row) > 10}
+    assert published.keys() == RATIOS.keys()
+    for name, ratio in RATIOS.items():
+        rounding = 0.5 * 10 ** -len(ratio.partition(".")[2]) + 0.0005
+        assert float(published[name][8]) == pytest.approx(float(ratio), abs=rounding)
+    assert [name for name, row in published.items() if "disagrees" in row[11]] == ["Hispanic"]
+    (rates,) = [row for row in page if row[0] == "5-301 rates"]
+    assert "by one sensitive feature alone, selection rate, 9 numbers" in rates[3]
+    assert "for groups of several sensitive features at once, selection rate, 14 numbers" in rates[3]
+    by_sex = {row[0]: row for row in page if row[0] in ("Male", "Female") and len(row) == 7}
+    assert [row[1:3] for row in by_sex.values()] == [["1,181", "555"], ["1,390", "667"]]
+
+
+def test_a_pack_of_ones_own_is_refused_on_the_command_line(tmp_path):
+    text = (REPORTS / "four-fifths-rule.toml").read_text().replace("four-fifths-rule", "mine")
+    (tmp_path / "mine.toml").write_text(text.replace("selection_rate_ratio", "selection_rate_ration"))
+    command = [Path(sys.executable).with_name("model-audit"), "documents", "--pack", "mine.toml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert done.stderr.strip().endswith(
+        "mine.toml: clause '1607.4(D) ratio': evidence: 'fairness.groups' does not measure "
+        "'selection_rate_ration'; the nearest is 'selection_rate_ratio'."
+    )
 
 
 def test_the_executive_summary_is_one_section_without_a_matrix():

@@ -17,13 +17,16 @@ NONE = Measure(name="x", value=None, reason="0 of 4 rows")
 ABOVE, ACROSS, BELOW = number(0.6, 0.9), number(-0.2, 0.95), number(-0.9, -0.6)
 
 
-def trials(mean=ABOVE, blur=ABOVE, control=ABOVE, random=BELOW, seeds=ABOVE, nearby=ABOVE, strange=BELOW):
+def trials(
+    mean=ABOVE, blur=ABOVE, control=ABOVE, random=BELOW, seeds=ABOVE, signs=BELOW, nearby=ABOVE, strange=BELOW
+):
     return [
         Trial(name="random, mean", measure=mean, weight="faithful", bound=0, needed=True),
         Trial(name="random, blur", measure=blur, weight="faithful", bound=0, needed=True),
         Trial(name="control", measure=control, weight="weakens", bound=0, needed=True),
         Trial(name="weights", measure=random, weight="decides", bound=0.7, above=False, needed=True),
         Trial(name="seeds", measure=seeds, weight="decides", bound=0.5, needed=True),
+        Trial(name="signs", measure=signs, weight="decides", bound=0.25, above=False, needed=True),
         Trial(name="nearby", measure=nearby, weight="weakens", bound=0.5),
         Trial(name="strange", measure=strange, weight="decides", bound=0.1, above=False),
         Trial(name="told", measure=BELOW, weight="told"),
@@ -33,7 +36,7 @@ def trials(mean=ABOVE, blur=ABOVE, control=ABOVE, random=BELOW, seeds=ABOVE, nea
 def test_everything_shown_is_supported():
     found = card("lime", trials(), (3, 4))
     assert (found.conclusion, found.passes) == ("supported", (3, 4))
-    assert len(found.tests) == 8
+    assert len(found.tests) == 9
 
 
 @pytest.mark.parametrize(("mean", "blur"), list(product((ABOVE, ACROSS, BELOW, NONE, None), repeat=2)))
@@ -43,7 +46,8 @@ def test_neither_fill_is_not_supported_and_one_is_weak(mean, blur):
 
 
 @pytest.mark.parametrize("change", [
-    {"random": number(0.7, 0.9)}, {"seeds": number(0.1, 0.5)}, {"strange": number(0.1, 0.3)},
+    {"random": number(0.7, 0.9)}, {"seeds": number(0.1, 0.5)}, {"signs": number(0.25, 0.6)},
+    {"strange": number(0.1, 0.3)},
 ])  # fmt: skip
 def test_what_decides_makes_it_not_supported_once_it_is_shown(change):
     found = card("lime", trials(**change))
@@ -55,6 +59,7 @@ def test_what_decides_makes_it_not_supported_once_it_is_shown(change):
 
 @pytest.mark.parametrize("change", [
     {"random": ACROSS}, {"random": NONE}, {"random": None}, {"seeds": ACROSS}, {"seeds": None},
+    {"signs": ACROSS}, {"signs": None},
     {"control": ACROSS}, {"control": BELOW}, {"nearby": BELOW},
 ])  # fmt: skip
 def test_what_is_not_shown_is_weak(change):
@@ -97,4 +102,4 @@ def test_reasons_name_the_number_its_interval_and_what_was_asked():
 def test_grades_and_words():
     assert no_explanation("lime", "why").conclusion == "no explanation"
     assert GRADES == {"supported": 1, "weak": 0.5, "not supported": 0}
-    assert all(number in RULE for number in ("0.7", "0.5", "0.1"))
+    assert all(number in RULE for number in ("0.7", "0.5", "0.25", "0.1"))

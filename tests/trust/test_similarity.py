@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from audit.trust.similarity import rank_correlation, top_overlap, without_negligible
+from audit.trust.similarity import rank_correlation, sign_change, top_overlap, without_negligible
 
 
 def test_rank_correlation_is_spearmans():
@@ -59,3 +59,27 @@ def test_an_explanation_is_like_itself_or_has_no_ranking(values, k):
     row = np.array([values])
     assert rank_correlation(row, row)[0] == pytest.approx(1) or np.isnan(rank_correlation(row, row)[0])
     assert top_overlap(row, row, k)[0] == pytest.approx(1) or np.isnan(top_overlap(row, row, k)[0])
+
+
+def test_change_of_signs_is_the_share_of_all_attribution_that_changed():
+    one = np.array([[1.0, -2.0, 3.0], [0.1, 0.0, 0.0]])
+    other = np.array([[3.0, 2.0, 1.0], [-0.3, 0.0, 0.0]])
+    found = sign_change(one, other)
+    assert found.mean() == pytest.approx((2 + 0.2) / (2 + 2 + 2 + 0.2))
+
+
+def test_a_value_close_to_0_may_have_either_sign():
+    """Nine rows with something to attribute, one without."""
+    one = np.array([[5.0, 0.0]] * 9 + [[0.01, 0.0]])
+    other = np.array([[5.0, 0.0]] * 9 + [[-0.01, 0.0]])
+    assert 0 < sign_change(one, other).mean() < 0.001
+    assert sign_change(one, -other).mean() > 0.999
+
+
+def test_random_signs_change_half_of_the_time_and_odd_rows_are_left_out():
+    one, other = np.random.default_rng(0).normal(size=(2, 4000, 5))
+    one[0, 0] = np.nan
+    found = sign_change(one, other)
+    assert np.isnan(found[0])
+    assert found[1:].mean() == pytest.approx(0.5, abs=0.02)
+    assert np.isnan(sign_change(np.zeros((3, 2)), np.zeros((3, 2)))).all()

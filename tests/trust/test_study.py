@@ -73,10 +73,18 @@ def test_every_draw_of_weights_explains_its_own_rows_and_none_stays():
 
 
 def test_other_seeds_are_averaged():
-    others = {1: np.array([[1.0, 2, 3]] * 6), 2: np.array([[3.0, 2, 1]] * 6)}
-    found = between_seeds(subject(lambda method, seed: said(others[seed])), "x", others[1], 2)
+    others = {1: np.array([[1.0, 2, 3]] * 6), 2: np.array([[-3.0, 2, 1]] * 6)}
+    found, signs = between_seeds(subject(lambda method, seed: said(others[seed])), "x", others[1], 2)
     assert found.rank == pytest.approx(np.zeros(6))
     assert found.overlap == pytest.approx(np.full(6, 0.5))
+    assert signs == pytest.approx(np.full(6, (0 + 2 / 6) / 2))
+
+
+def test_a_sign_that_flips_leaves_the_ranking_of_sizes():
+    values = np.array([[3.0, 0, 0]] * 6)
+    found, signs = between_seeds(subject(lambda method, seed: said(-values)), "x", values, 1)
+    assert found.rank == pytest.approx(np.ones(6))
+    assert signs == pytest.approx(np.ones(6))
 
 
 def test_agreement_is_of_magnitudes():

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @check(
     "interpretability.deep_lift",
     needs={"logits", "gradients", "modules"},
-    modality={"tabular", "image"},
+    modality={"tabular", "image", "series"},
     measures={"mean_abs_attribution", "completeness_error", "completeness_met_share"},
 )
 def deep_lift(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @check(
     "interpretability.lrp",
     needs={"logits", "gradients", "modules"},
-    modality={"tabular", "image"},
+    modality={"tabular", "image", "series"},
     measures={"mean_abs_attribution", "absorbed_share"},
 )
 def lrp(

@@ -1,4 +1,7 @@
-"""Permutation SHAP: each feature's share, from random orders of the features."""
+"""Permutation SHAP: each feature's share, from random orders of the features.
+
+shap's TreeExplainer waits until models of trees can be loaded: only torch networks can so far.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 @check(
     "interpretability.permutation_shap",
     needs={"logits"},
-    modality={"tabular", "image"},
+    modality={"tabular", "image", "series"},
     measures={
         "mean_abs_attribution",
         "completeness_error",

@@ -201,10 +201,10 @@ def _asked(subject: Subject, source: Attributions, name: str, what: Mapping[str,
     from audit.trust.study import values_of
     from audit.trust.tried import Tried
 
-    if name == "layer_conductance":
-        raise NotApplicable(UNITS)
     if name in GRADIENT_METHODS and "gradients" not in subject.model.capabilities:
         raise NotApplicable("the model gives no gradients")
+    if name == "layer_conductance":
+        raise NotApplicable(UNITS)
     item = source.of(name, **what)
     require_explanation(item, exact=name in GRADIENT_METHODS)
     return Tried(name, item, values_of(item, subject.parts), passes=item.passes)

@@ -6,8 +6,10 @@ import torch
 from torch import nn
 
 from audit.checks.interpretability.lime import lime
+from audit.checks.interpretability.lime_library import lime_library
 from audit.dataset import Dataset, Feature
 from audit.errors import NotEvaluable
+from audit.explain.features import superpixels
 from audit.model import Model
 from audit.products.attributions import attributions
 
@@ -87,3 +89,28 @@ def test_settings_are_checked_by_their_types():
     assert lime.settings({"fill": 0.25})["fill"] == 0.25
     assert lime.settings({})["fill"] == "mean"
     assert lime.needs == {"logits"}
+
+
+@pytest.mark.parametrize("check", [lime, lime_library], ids=["native", "library"])
+def test_images_may_be_cut_by_quickshift(check):
+    """Two halves of different brightness, and a model that sees the right one alone."""
+
+    class Right(nn.Module):
+        def forward(self, x):
+            seen = x[:, :, :, 16:].mean(dim=(1, 2, 3))
+            return torch.stack([0 * seen, 5 * seen], dim=1)
+
+    random = np.random.default_rng(0)
+    inputs = 0.02 * random.random((3, 3, 32, 32), dtype=np.float32)
+    inputs[:, :, :, 16:] += 0.9
+    data = Dataset(inputs=inputs, labels=np.zeros(3, np.int64), modality="image", classes=("a", "b"))
+    model = Model(module=Right(), device=torch.device("cpu"))
+    source = attributions(model, data, 0)
+    given = check.settings({"segments": "quickshift", "samples": 200, "fill": 0.0})
+    check.measure(model, data, source, **given)
+    found = source.of(check.name.split(".")[1], segments="quickshift", samples=200, fill=0.0)
+    assert found.features[0] == "segment 1"
+    cells = superpixels(inputs[found.rows], 16, "quickshift")
+    assert found.values.shape[1] == cells.max() + 1 >= 2
+    right = np.abs(found.maps[:, :, 16:]).sum()
+    assert right > 5 * np.abs(found.maps[:, :, :16]).sum()

@@ -1,5 +1,7 @@
 """Robust accuracy by hand, by group, and the sentences around it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -186,7 +188,8 @@ def test_rows_that_fall_late_are_told():
 @pytest.mark.parametrize("name", CHECKS)
 def test_evidence_is_plain_json_and_repeats(name):
     data = line(groups=("a", "b"), codes=(0, 1, 0, 1))
-    first, second = (canonical(measured(name, data, epsilon=[0.1, 0.5])) for _ in range(2))
+    told = (replace(measured(name, data, epsilon=[0.1, 0.5]), outcomes=None) for _ in range(2))
+    first, second = (canonical(evidence) for evidence in told)
     assert first == second
 
 
