@@ -19,6 +19,8 @@ from audit.commands.judge import judge
 from audit.commands.keygen import keygen
 from audit.commands.options import complain
 from audit.commands.render import render
+from audit.commands.replay import replay
+from audit.commands.reproduce import reproduce
 from audit.commands.run import run
 from audit.commands.schema import schema
 from audit.commands.sign import sign
@@ -51,6 +53,8 @@ _EXAMPLES = (
     (keygen, "model-audit keygen --out audit.key"),
     (sign, "model-audit sign runs/today --key audit.key"),
     (verify, "model-audit verify runs/today --key audit.pub"),
+    (reproduce, "model-audit reproduce runs/today --out runs/again"),
+    (replay, "model-audit replay runs/today/artifacts/980f5d885a66fcc9 --model fixed.pt2"),
     (schema, "model-audit schema > record.schema.json"),
 )
 for _command, _example in _EXAMPLES:

@@ -162,9 +162,10 @@ class DataSection(_Section):
 
 
 class ChecksSection(_Section):
-    """`[checks]`: names or patterns, and settings by full name."""
+    """`[checks]`: names or patterns, settings by full name, and whether broken limits keep a few rows."""
 
     run: tuple[str, ...] = ("*",)
+    reproducers: bool = True
     settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
@@ -184,7 +185,7 @@ class LimitSection(_Section):
     @model_validator(mode="after")
     def _asks_something(self) -> "LimitSection":
         if self.at_least is None and self.at_most is None and not self.no_worse_than:
-            raise ValueError("a limit needs at_least, at_most or no_worse_than")
+            raise ValueError("a limit needs at_least or at_most, or no_worse_than")
         if self.margin and not self.no_worse_than:
             raise ValueError('a margin goes with no_worse_than = "baseline"')
         return self

@@ -12,6 +12,7 @@ alike, because no bias was planted there.
 
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ import numpy.typing as npt
 from audit.config import read_config
 from audit.environment import patient
 from audit.errors import ConfigError
-from audit.record import Record
+from audit.record import Record, read_record
 from audit.supervisor import run
 
 if TYPE_CHECKING:
@@ -124,15 +125,17 @@ def _renew(place: Path) -> None:
         raise ConfigError(f"{place} cannot be made: {error.strerror}; name another folder.") from None
 
 
-def _write_pages(folder: Path, records: dict[str, Record]) -> None:
+def _write_pages(folder: Path, names: Iterable[str]) -> None:
     from audit.render import render, render_contents, render_index, rendered_beside
 
     entries = []
     titles = {"credit": "Credit decisions (with a planted bias)", "digits": "Handwritten digits"}
-    for name, record in records.items():
-        page = folder / name / "run" / "reports" / "technical-report.html"
+    for name in names:
+        run_folder = folder / name / "run"
+        record = read_record(run_folder)  # as it was written, so that the page is the one that `render` makes
+        page = run_folder / "reports" / "technical-report.html"
         page.parent.mkdir(exist_ok=True)
-        page.write_text(render(record, artifacts=folder / name / "run"), encoding="utf-8")
+        page.write_text(render(record, artifacts=run_folder), encoding="utf-8")
         contents = render_contents(record, rendered_beside(page.parent))
         page.with_name("index.html").write_text(contents, encoding="utf-8")
         href = page.relative_to(folder).as_posix()

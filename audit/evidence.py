@@ -118,6 +118,8 @@ class Evidence:
         doubts: numbers of other checks that this evidence makes unreliable.
         outcomes: what the model did with each row (`audit.outcomes.Outcomes`), kept beside the record so that
             another model can be compared on the same rows; None keeps nothing.
+        attack: what an attack found (`audit.attack.result.AttackResult`), so that some of its examples can be
+            kept where a limit is broken; None where nothing was attacked.
     """
 
     measures: Sequence[Measure]
@@ -127,3 +129,4 @@ class Evidence:
     arrays: Mapping[str, Any] = field(default_factory=dict)
     doubts: Sequence[Doubt] = ()
     outcomes: Any = None
+    attack: Any = None

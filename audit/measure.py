@@ -26,6 +26,7 @@ from audit.outcomes import store as store_outcomes
 from audit.read import fingerprint
 from audit.record import Artifact, Cost, Finding, canonical, finding_from
 from audit.registry import Broken
+from audit.reproducer import Subject, Wanted, keep_reproducers
 from audit.stats import interval_at
 
 _TIMED_ROWS = 256
@@ -58,6 +59,7 @@ class Bench:
         row_seconds: seconds of one forward row and of one forward-and-gradient row, for the overhead.
         folder: where relative paths in settings start: beside audit.toml.
         reread: reads rows that match from another file (empty: the same one), the way `[data]` was read.
+        wanted: the limits whose breach keeps a reproducer; None keeps none.
     """
 
     model: Model
@@ -69,6 +71,7 @@ class Bench:
     row_seconds: tuple[float, float]
     folder: Path = Path()
     reread: Reread = no_reread
+    wanted: Wanted | None = None
     made: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
@@ -116,7 +119,7 @@ def measure(check: Check, settings: Mapping[str, Any], bench: Bench, folder: Pat
     given = bench if check.weighted else bench.written_out
     before = replace(bench.model.passes)
     started = time.perf_counter()
-    finding = _attempt(check, empty, given, folder)
+    finding, evidence = _attempt(check, empty, given, folder)
     seconds = time.perf_counter() - started
     finding = replace(finding, cost=_cost(bench, before.forward, before.backward, seconds))
     if not is_untouched(given):
@@ -126,7 +129,23 @@ def measure(check: Check, settings: Mapping[str, Any], bench: Bench, folder: Pat
             reason="the check left the model or the data changed (parameters, buffers, gradients, mode, "
             "hooks, rows), so nothing it measured is used",
         )
-    return finding
+    return finding if evidence is None else _with_reproducers(finding, evidence, given, folder)
+
+
+def _with_reproducers(finding: Finding, evidence: Evidence, bench: Bench, folder: Path | None) -> Finding:
+    """The finding with what replays each broken limit; what cannot be kept spoils no number."""
+    if bench.wanted is None or folder is None:
+        return finding
+    counted = replace(bench.model.passes)
+    subject = Subject(bench.model, bench.data, bench.seed, bench.made.get("predictions"))
+    try:
+        kept = keep_reproducers(finding, evidence, subject, bench.wanted, folder)
+    except Exception as error:  # noqa: BLE001 - a plugin's evidence may hold anything
+        said = f"No reproducer of a broken limit could be kept: {_one_line(error)}."
+        return replace(finding, caveats=(*finding.caveats, said))
+    finally:
+        bench.model.passes.forward, bench.model.passes.backward = counted.forward, counted.backward
+    return replace(finding, artifacts=(*kept, *finding.artifacts))
 
 
 def is_untouched(bench: Bench) -> bool:
@@ -164,20 +183,22 @@ def _too_many(data: Dataset) -> str:
     )
 
 
-def _attempt(check: Check, empty: Finding, bench: Bench, folder: Path | None) -> Finding:
-    """Evidence, or the reason there is none. Anything a plugin raises ends here."""
+def _attempt(
+    check: Check, empty: Finding, bench: Bench, folder: Path | None
+) -> tuple[Finding, Evidence | None]:
+    """The finding with its evidence, or the reason there is none. Anything a plugin raises ends here."""
     _reset(bench.seed)
     try:
         given = {name: _product(name, bench) for name in check.asks}
         evidence = check.measure(**given, **empty.settings)
         _refuse_undeclared(check, evidence)
-        return _with_evidence(empty, evidence, folder)
+        return _with_evidence(empty, evidence, folder), evidence
     except NotApplicable as error:
-        return replace(empty, status="not_applicable", reason=str(error))
+        return replace(empty, status="not_applicable", reason=str(error)), None
     except NotEvaluable as error:
-        return replace(empty, status="not_evaluable", reason=str(error))
+        return replace(empty, status="not_evaluable", reason=str(error)), None
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises becomes a finding
-        return replace(empty, reason=_one_line(error))
+        return replace(empty, reason=_one_line(error)), None
 
 
 def _refuse_undeclared(check: Check, evidence: Any) -> None:

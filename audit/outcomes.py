@@ -68,7 +68,9 @@ def answers(data: Dataset, predictions: Any) -> Outcomes | None:
     seen = {**labels, "predicted": predictions.predicted}
     names = _class_names(data, [*seen.values()])
     favourable = "" if data.favourable is None else names[data.favourable]
-    flags = {"finite": predictions.finite, **({"correct": predictions.correct} if data.labelled else {})}
+    flags = {"finite": np.asarray(predictions.finite)}
+    if data.labelled:
+        flags["correct"] = (predictions.predicted == data.labels) & predictions.finite
     rows = np.arange(len(data), dtype=np.int64)
     codes = {key: (names, value) for key, value in seen.items()} | _groups(data, rows)
     numbers = _numbers(data, predictions)
@@ -99,9 +101,12 @@ def _groups(data: Dataset, rows: Ints) -> dict[str, tuple[tuple[str, ...], Ints]
 def _numbers(data: Dataset, predictions: Any) -> dict[str, Floats]:
     """The log-odds of the favourable class; the confidence too where it does not follow from them."""
     try:
-        scores = np.asarray(predictions.scores, dtype=np.float64)
+        stated = getattr(predictions, "scores", None)
     except NotApplicable:
+        stated = None
+    if stated is None:
         return {}
+    scores = np.asarray(stated, dtype=np.float64)
     found: dict[str, Floats] = {}
     with np.errstate(invalid="ignore"):
         if data.favourable is not None:

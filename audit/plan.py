@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from audit.check import Check
 from audit.config import Config
 from audit.errors import ConfigError, nearest
+from audit.policy import Limit
 from audit.profile import STANDARD, left_out_by, read_profile, settings_under
 from audit.record import LeftOut, Planned
 from audit.registry import Broken, make_plan
@@ -25,6 +27,9 @@ class Options:
         costs: an earlier run of this model, from which the costs of its checks are read; None looks for one.
         overrides: what `--set` changed in the configuration, as written. It is in the configuration already.
         model: the name of the model where the file holds several.
+        exactly: run just these, with just these settings, whatever the configuration plans; empty for what
+            it plans.
+        left_out: what an exact plan was asked for and does not run.
     """
 
     profile: str = STANDARD
@@ -34,29 +39,56 @@ class Options:
     costs: Path | None = None
     overrides: tuple[str, ...] = ()
     model: str = ""
+    exactly: tuple[Planned, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def plan_run(
     config: Config, options: Options, checks: Mapping[str, Check | Broken]
 ) -> tuple[tuple[Planned, ...], tuple[LeftOut, ...]]:
-    """The checks to run, in order, and what the options leave out of what the configuration asks for.
-
-    A check that a limit speaks of may be left out by `skip` or `only`: the limit stays, and forbids a yes.
+    """The checks of a configuration to run, in order, and what the options leave out of them.
 
     Raises:
         ConfigError: a name or pattern matches nothing, a setting is wrong, or nothing is left to run.
     """
-    profile, limits = read_profile(options.profile), config.policy.policy().limits
-    settings = settings_under(profile, config.checks.settings, limits)
-    known = {name: given for name, given in settings.items() if name in {*checks, *config.checks.settings}}
-    asked = make_plan(config.checks.run, known, sorted({limit.check for limit in limits}), checks)
-    out = {
-        item.check: item
-        for item in (*_unselected(asked, options), *left_out_by(profile, asked, options.only))
-    }
+    if options.exactly:
+        return options.exactly, options.left_out
+    limits = config.policy.policy().limits
+    return plan_checks(config.checks.run, config.checks.settings, limits, options, checks)
+
+
+def plan_checks(
+    patterns: Sequence[str],
+    settings: Mapping[str, Mapping[str, Any]],
+    limits: Sequence[Limit],
+    options: Options,
+    checks: Mapping[str, Check | Broken],
+) -> tuple[tuple[Planned, ...], tuple[LeftOut, ...]]:
+    """The checks to run, in the order of the patterns, and those that the options leave out, with reasons.
+
+    A check that a limit speaks of may be left out by `skip` or `only`: the limit stays, and forbids a yes.
+
+    Args:
+        patterns: names or patterns such as `fairness.*`.
+        settings: given settings by check name.
+        limits: what is asked; a check that one speaks of counts as asked for by name.
+        options: the profile, `only` and `skip`.
+        checks: what is installed.
+
+    Raises:
+        ConfigError: a name or pattern matches nothing, a setting is wrong, or nothing is left to run.
+    """
+    profile = read_profile(options.profile)
+    filled = settings_under(profile, settings, limits)
+    known = {name: given for name, given in filled.items() if name in {*checks, *settings}}
+    asked = make_plan(patterns, known, sorted({limit.check for limit in limits}), checks)
+    left_out = (*_unselected(asked, options), *left_out_by(profile, asked, options.only))
+    out = {item.check: item for item in reversed(left_out)}
     kept = tuple(item for item in asked if item.check not in out)
-    if not kept:
-        raise ConfigError("--only and --skip leave nothing to run; every planned check is left out.")
+    if asked and not kept:
+        raise ConfigError(
+            "nothing is left to run: --only, --skip and --profile leave out every planned check."
+        )
     return kept, tuple(out[item.check] for item in asked if item.check in out)
 
 

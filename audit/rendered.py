@@ -68,6 +68,13 @@ class Sources:
     packs: tuple[Path, ...] = ()
     attestations: Path | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse a file that is named and not there."""
+        named = [*self.packs, *([self.attestations] if self.attestations else [])]
+        absent = next((path for path in named if not path.is_file()), None)
+        if absent is not None:
+            raise ConfigError(f"{absent} does not exist; name the file that went into a document.")
+
     def document(self, name: str) -> Path | None:
         """The file that defines a document; None where there is none of the name."""
         pack = next((path for path in self.packs if path.stem == name), None)

@@ -6,6 +6,7 @@
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,9 +15,11 @@ from audit.check import Check
 from audit.environment import describe_environment, tool
 from audit.errors import ConfigError
 from audit.judge import judge
+from audit.plan import Options, plan_checks
 from audit.policy import Policy, Verdict
+from audit.profile import STANDARD
 from audit.record import SCHEMA, Finding, Outcome, Planned, Record, canonical, write_record
-from audit.registry import Broken, broken_finding, installed_checks, installed_products, make_plan
+from audit.registry import Broken, broken_finding, installed_checks, installed_products
 
 if TYPE_CHECKING:
     from audit.dataset import Dataset
@@ -33,6 +36,7 @@ def audit(
     policy: Policy | None = None,
     seed: int = 0,
     folder: Path | None = None,
+    profile: str = STANDARD,
 ) -> Record:
     """Audit a loaded model and return the judged record.
 
@@ -44,6 +48,7 @@ def audit(
         policy: what is asked; without one nothing is judged and the exit code is 2.
         seed: seed of every random draw.
         folder: where artifacts and `record.json` go; None writes nothing.
+        profile: `quick`, `standard` or `thorough`: what is set where `settings` says nothing, and left out.
 
     Raises:
         ConfigError: a name, a setting or a limit is wrong.
@@ -56,7 +61,7 @@ def audit(
     own = {item.name: item for item in checks if isinstance(item, Check)}
     known: dict[str, Check | Broken] = {**installed_checks(), **own}
     patterns = [item.name if isinstance(item, Check) else item for item in checks]
-    plan = make_plan(patterns, settings or {}, [limit.check for limit in policy.limits], known)
+    plan, left_out = plan_checks(patterns, settings or {}, policy.limits, Options(profile=profile), known)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
@@ -65,8 +70,8 @@ def audit(
         model = preflight(model, data.inputs[:PREFLIGHT_ROWS], declared)
     bench = set_up(model, data, seed, installed_products())
     findings = _measure_all(plan, known, bench, folder)
-    facts = {"seed": seed, "started": started, "seconds": time.monotonic() - clock}
-    record = judge(_record(bench, plan, findings, policy, facts))
+    facts = {"seed": seed, "profile": profile, "started": started, "seconds": time.monotonic() - clock}
+    record = judge(replace(_record(bench, plan, findings, policy, facts), left_out=left_out))
     if folder is not None:
         write_record(record, folder)
     return record

@@ -3,6 +3,7 @@
 What is signed is an in-toto statement: its subjects are every file of the folder by sha256, and its
 predicate names the root of the hash tree over them, what each document was rendered from, and the key. It
 stands in a DSSE envelope in `seal.json`, signed with ed25519. Time is what the signer's clock says.
+Sigstore is left out: it needs a service on the network, and a key that people hand over needs none.
 """
 
 import hashlib

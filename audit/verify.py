@@ -5,7 +5,7 @@ numbers are true, only measuring again can show. Everything that is derived here
 which shares no code with what measured and judged.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,11 @@ from audit.errors import AuditError, ConfigError, LoadError
 if TYPE_CHECKING:
     from audit.proof.envelope import Seal
     from audit.proof.statement import Proof, Statement, Statements
+    from audit.record import Record
+    from audit.rendered import Rendering, Sources
 
 _RECORD, _SEAL = "record.json", "seal.json"
+_NAMED = 5
 _NOT_PROVED = (
     "That the numbers are true: a signer can sign what was never measured. Reproducing the run can show it.",
     "That the data are right for the purpose, or that what was not tested holds.",
@@ -53,17 +56,19 @@ def verify(
     """
     from audit.keys import read_public
     from audit.proof.statement import Proof
+    from audit.rendered import Sources
 
     folder = Path(run) if Path(run).is_dir() else Path(run).parent
     if not any((folder / name).is_file() for name in (_RECORD, _SEAL)):
         raise ConfigError(f"{run} is not a run folder; one holds a record.json.")
+    sources = Sources(folder, tuple(packs), attestations)
     expected = None if key is None else (Path(key), read_public(Path(key)))
     files = {what: Path(path) for what, path in (("model", model), ("data", data)) if path is not None}
     for path in files.values():
         if not path.exists():
             raise LoadError(f"{path} does not exist, so it cannot be hashed.")
     found: list[Statement] = []
-    for statement in _statements(folder, expected, files, tuple(packs), attestations):
+    for statement in _statements(sources, expected, files):
         found.append(statement)
         if first and statement.kind == "wrong":
             break
@@ -71,12 +76,9 @@ def verify(
 
 
 def _statements(
-    folder: Path,
-    expected: tuple[Path, bytes] | None,
-    files: Mapping[str, Path],
-    packs: tuple[Path, ...],
-    attestations: Path | None,
+    sources: "Sources", expected: tuple[Path, bytes] | None, files: Mapping[str, Path]
 ) -> "Statements":
+    folder = sources.folder
     seal, told = _opened(folder, expected)
     yield from told
     if seal is not None:
@@ -87,10 +89,10 @@ def _statements(
     yield from told
     if isinstance(record, dict):
         yield from contents(record, folder)
-        yield from _documents(record, folder, seal, packs, attestations)
+        yield from _documents(record, sources, seal)
         for what, path in files.items():
             yield from _guarded(what, _same_model if what == "model" else _same_data, record, path, folder)
-    for what in {"model", "data"} - set(files):
+    for what in (what for what in ("model", "data") if what not in files):
         yield _noted(what, f"The {what} was not given, so it was not hashed again (--{what}).")
     yield from (_noted("truth", text) for text in _NOT_PROVED)
 
@@ -183,78 +185,78 @@ def _guarded(what: str, check: Callable[..., "Statements"], *given: Any) -> "Sta
         yield wrong(what, said, _RECORD)
 
 
-def _documents(
-    record: Mapping[str, Any],
-    folder: Path,
-    seal: "Seal | None",
-    packs: tuple[Path, ...],
-    attestations: Path | None,
-) -> "Statements":
+def _documents(record: Mapping[str, Any], sources: "Sources", seal: "Seal | None") -> "Statements":
     """Render every document again, those that the seal names and those that have the name of one."""
     from audit.proof.statement import wrong
-    from audit.rendered import Sources
+    from audit.record import record_from
 
     try:
-        from audit.record import record_from
-
         noun = record_from(record, _RECORD)
     except ConfigError as error:
         yield wrong("documents", f"nothing can be rendered: {error}", _RECORD)
         return
-    sources = Sources(folder, packs, attestations)
     yield from _guarded("documents", _rendered, noun, sources, seal)
 
 
-def _rendered(record: Any, sources: Any, seal: "Seal | None") -> "Statements":
+def _rendered(record: "Record", sources: "Sources", seal: "Seal | None") -> "Statements":
     from audit.proof.files import listing
-    from audit.proof.statement import noted, proved
+    from audit.proof.statement import counted, noted, proved
     from audit.rendered import FOLDER, Rendering
 
     sealed = {item["path"]: Rendering(**item) for item in seal.predicate["documents"]} if seal else {}
-    names = [name for name in listing(sources.folder)[0] if name.startswith(f"{FOLDER}/")]
     same, strange = 0, []
-    for name in names:
-        found = list(_one(record, name, sources, sealed.get(name)))
+    for name in (name for name in listing(sources.folder)[0] if name.startswith(f"{FOLDER}/")):
+        made = sealed.get(name)
+        found = list(_as_sealed(record, name, sources, made) if made else _by_name(record, name, sources))
         yield from (item for item in found if item.kind != "proved")
         same += any(item.kind == "proved" for item in found)
         strange += [] if found else [name]
     if same:
-        yield proved(
-            "documents", f"{same} documents were rendered again from the record, byte for byte the same."
-        )
+        said = f"{counted(same, 'document')} came out byte for byte the same, rendered again from the record."
+        yield proved("documents", said)
     if strange:
-        said = f"{len(strange)} files were hashed and not rendered again, since nothing here writes them: "
-        yield noted("documents", said + ", ".join(strange[:5]) + ("." if len(strange) <= 5 else ", ..."))  # noqa: PLR2004 - as many as one sentence bears
+        said = (
+            f"{counted(len(strange), 'file')} hashed and not rendered again, since nothing here writes them: "
+        )
+        yield noted(
+            "documents", said + ", ".join(strange[:_NAMED]) + ("." if len(strange) <= _NAMED else ", ...")
+        )
 
 
-def _one(record: Any, name: str, sources: Any, sealed: Any) -> "Iterator[Statement]":
-    """What is to be said of one file of reports/; nothing for a name that nothing here writes."""
+def _as_sealed(record: "Record", name: str, sources: "Sources", made: "Rendering") -> "Statements":
+    """A file against what the seal says that it was rendered from."""
     from audit.proof.statement import noted, proved, unproved, wrong
-    from audit.rendered import again, candidates, found_out, missing
+    from audit.rendered import again, missing
 
-    if sealed is None:
-        possible = [made for made in candidates(name, sources) if not missing(made, sources)]
-        if not possible:
-            if candidates(name, sources):
-                yield unproved("documents", "it cannot be rendered again here.", name)
-            return
-        try:
-            found_out(record, name, sources)
-        except ConfigError as error:
-            measured = record.tool.get("version") == possible[0].tool
-            yield (wrong if measured else unproved)("documents", str(error), name)
-            return
-        yield proved("documents", "it is what the record renders to.", name)
-        return
-    why = missing(sealed, sources)
+    why = missing(made, sources)
     if why:
-        yield (noted if sealed.form == "pdf" else unproved)("documents", f"it was only hashed: {why}.", name)
-    elif again(record, sealed, sources) == (sources.folder / name).read_bytes():
+        yield (noted if made.form == "pdf" else unproved)("documents", f"it was only hashed: {why}.", name)
+    elif again(record, made, sources) == (sources.folder / name).read_bytes():
         yield proved("documents", "it is what the record renders to.", name)
-    elif sealed.form == "pdf":
+    elif made.form == "pdf":
         yield unproved("documents", "printed again here it differs; fonts may do that.", name)
     else:
         yield wrong("documents", "it is not what the record renders to.", name)
+
+
+def _by_name(record: "Record", name: str, sources: "Sources") -> "Statements":
+    """A file against what its name says; nothing for a name that nothing here writes."""
+    from audit.proof.statement import proved, unproved, wrong
+    from audit.rendered import candidates, found_out, missing
+
+    possible = candidates(name, sources)
+    if not possible:
+        return
+    if all(missing(made, sources) for made in possible):
+        yield unproved("documents", "it cannot be rendered again here.", name)
+        return
+    try:
+        found_out(record, name, sources)
+    except ConfigError as error:
+        measured = record.tool.get("version") == possible[0].tool
+        yield (wrong if measured else unproved)("documents", str(error).partition(" ")[2], name)
+        return
+    yield proved("documents", "it is what the record renders to.", name)
 
 
 def _same_model(record: Mapping[str, Any], path: Path, folder: Path) -> "Statements":

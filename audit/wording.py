@@ -34,6 +34,7 @@ _NAMES = {
     "mean": "Mean subtracted",
     "std": "Divided by",
 }
+_LETTERS = frozenset({"auc", "auroc", "aurc", "ks", "ece", "tcav", "id"})
 _SHA256 = re.compile(r"(sha256:)?[0-9a-f]{64}")
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
@@ -153,7 +154,7 @@ def roughly(value: int) -> str:
 
 def words(name: str) -> str:
     """A name of the record as words: `robust_accuracy` becomes `Robust accuracy`."""
-    text = name.replace("_", " ").strip()
+    text = " ".join(part.upper() if part in _LETTERS else part for part in name.strip("_ ").split("_"))
     return text[:1].upper() + text[1:]
 
 

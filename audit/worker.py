@@ -12,6 +12,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -32,7 +33,7 @@ def main() -> None:
     orders: queue.Queue[dict[str, Any]] = queue.Queue()
     threading.Thread(target=_listen, args=(words, orders), daemon=True).start()
     try:
-        bench = _load(config, answers)
+        bench = _load(config, answers, folder)
     except AuditError as error:
         _say(answers, event="error", kind=type(error).__name__, message=str(error))
         return
@@ -64,20 +65,20 @@ def _say(answers: BinaryIO, **message: Any) -> None:
     answers.flush()
 
 
-def _load(config: Config, answers: BinaryIO) -> Any:
-    import torch
-
+def _load(config: Config, answers: BinaryIO, folder: Path) -> Any:
     from audit.environment import describe_environment
     from audit.load import describe_model
     from audit.measure import set_up
     from audit.read import describe_data
     from audit.registry import installed_products
+    from audit.reproducer import wanted
 
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    compute_alike()
     model, data = load_both(config)
     reread = partial(read_more, config, model)
     bench = set_up(model, data, config.seed, installed_products(), config.folder, reread)
+    if config.checks.reproducers:
+        bench = replace(bench, wanted=wanted(config, folder))
     _say(
         answers,
         event="ready",
@@ -88,6 +89,14 @@ def _load(config: Config, answers: BinaryIO) -> Any:
         row_seconds=bench.row_seconds,
     )
     return bench
+
+
+def compute_alike() -> None:
+    """Let torch compute the same from run to run, as far as the device has such algorithms."""
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def load_both(config: Config) -> tuple[Any, Any]:

@@ -60,6 +60,7 @@ def scored(data, scores):
 
 
 MEASURED = {"performance.accuracy": (accuracy, {}), "fairness.groups": (groups, {"depth": 1})}
+LIGHT_RUN = {"performance.accuracy": (accuracy, {})}
 CALIBRATED = {"fairness.calibration": (calibration, {"depth": 1, "draws": 200})}
 
 

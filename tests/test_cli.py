@@ -15,7 +15,7 @@ from audit.record import SCHEMA, Finding, Outcome, Planned, Record, write_record
 from audit.stats import proportion
 
 MAIN = "from audit.cli import main; main()"
-COMMANDS = ["demo", "init", "run", "checks", "documents", "judge", "render", "attest", "schema"]
+COMMANDS = ["demo", "init", "run", "checks", "documents", "judge", "render", "attest", "keygen", "sign", "verify", "schema"]
 
 
 def call(*arguments, cwd, code=MAIN, **environment):

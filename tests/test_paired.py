@@ -122,8 +122,7 @@ def test_a_bootstrap_is_at_least_the_normal_interval_and_its_percentiles():
     ("method", "alike", "apart"),
     [
         ("paired_proportions", table(5, 0, 0, 1), table(5, 1, 1, 1)),
-        ("mean_of_paired", {"strata": [table(5, 0, 0, 1)]}, {"strata": [table(5, 0, 0, 1), table(5, 1, 0, 1)]},
-        ),
+        ("mean_of_paired", {"strata": [table(5, 0, 0, 1)]}, {"strata": [table(5, 1, 0, 1)] * 2}),
         ("student_t", {"n": 5, "mean": 0.0, "sd": 0.0}, {"n": 5, "mean": 0.0, "sd": 0.1}),
         ("paired_auc", {"value": 0.0, "sd_positives": 0.0, "sd_negatives": 0.0},
          {"value": 0.0, "sd_positives": 0.0, "sd_negatives": 0.1}),

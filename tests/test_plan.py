@@ -88,7 +88,7 @@ def test_a_profile_changes_no_setting_of_the_user():
         ({"only": ("robustnes.*",)}, "--only robustnes.* matches no check that checks.run plans"),
         ({"skip": ("performance.accuracy",)}, "--skip performance.accuracy matches no check that checks.run"),
         ({"only": ("robustness.pdg",)}, "the nearest is 'robustness.pgd'"),
-        ({"skip": ("*",)}, "leave nothing to run"),
+        ({"skip": ("*",)}, "nothing is left to run"),
         ({"profile": "fast"}, "--profile fast is not a profile"),
     ],
 )

@@ -212,6 +212,9 @@ def test_every_number_of_a_picture_leads_to_its_check_settings_counts_and_method
     ]
     assert len(values) > 20
     for row in values:
+        if "NOT EVALUABLE" in row:
+            assert linked(row) == [], "what is not defined leads nowhere"
+            continue
         (text, anchor), *rest = linked(row)
         assert rest == []
         assert rows[anchor][2] == text, "the row shows the same number"

@@ -123,3 +123,14 @@ def test_probabilities_are_recognised_through_the_python_door(data):
     network = nn.Sequential(nn.Linear(2, 2), nn.Softmax(dim=1)).eval()
     model = audit.Model(module=network, device=torch.device("cpu"), classes=("a", "b"))
     assert audit.audit(model, data, checks=[size]).model["output"] == "probabilities"
+
+
+def test_a_profile_fills_what_was_not_set_and_says_what_it_left_out(model, data):
+    given = {"robustness.pgd": {"steps": 3}}
+    names = ["robustness.pgd", "robustness.ar[t]"]
+    record = audit.audit(model, data, checks=names, settings=given, profile="quick")
+    (finding,) = record.findings
+    assert (finding.settings["steps"], finding.settings["rows"]) == (3, 250)
+    assert [item.check for item in record.left_out] == ["robustness.art"]
+    assert record.run["profile"] == "quick"
+    assert audit.audit(model, data, checks=[size]).left_out == ()

@@ -14,8 +14,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from audit import journal
-from audit.record import read_record
+from audit import journal, supervisor
+from audit.config import Config
+from audit.errors import ConfigError
+from audit.plan import Options
+from audit.record import LeftOut, Planned, read_record
 
 PLUGIN = '''
 import os, signal, time
@@ -418,7 +421,9 @@ def test_a_model_that_cannot_be_loaded_is_one_sentence_and_code_4(project):
 def timeless(value):
     """A record without its times and what follows from them."""
     if isinstance(value, dict):
-        drop = {"seconds", "overhead", "peak_bytes", "started", "finished"}
+        drop = {
+            "seconds", "overhead", "peak_bytes", "started", "finished", "policy_fixed", "first_measured",
+        }  # fmt: skip
         return {key: timeless(item) for key, item in value.items() if key not in drop}
     return [timeless(item) for item in value] if isinstance(value, list) else value
 
@@ -434,3 +439,92 @@ def test_the_same_seed_gives_the_same_record_but_for_times(project):
     assert timeless(records[0]) == timeless(records[1])
     measured = [f["check"] for f in records[0]["findings"] if f["status"] == "measured"]
     assert {"robustness.pgd", "interpretability.shap", "interpretability.lime"} <= set(measured)
+
+
+def under_way(folder: Path, told: list, **fields) -> supervisor._Run:
+    """A run of two checks in progress, of which a limit speaks of the first."""
+    config = Config.model_validate(
+        {
+            "model": {"path": "m.pt2"},
+            "data": {"path": "d.csv"},
+            "policy": {"limits": {"performance.accuracy": {"accuracy": {"at_least": 0.5}}}},
+        }
+    )
+    plan = tuple(Planned(check=name, asked="pattern") for name in ("performance.accuracy", "robustness.pgd"))
+    return supervisor._Run(
+        config, folder / "audit.toml", folder, lambda *event: told.append(event), {}, plan, **fields
+    )
+
+
+def test_once_the_budget_is_spent_only_what_a_limit_speaks_of_is_measured(tmp_path):
+    told = []
+    spent = time.monotonic() - 100
+    state = under_way(tmp_path, told, options=Options(budget=50), clock=spent)
+    limited, free = state.plan
+    assert not supervisor._overdue(state, limited)
+    assert supervisor._measure_one(state, free, None), "nobody is asked to measure it"
+    expected = LeftOut(check="robustness.pgd", reason="the budget of 50 s was spent")
+    assert (state.plan, state.left_out) == ((limited,), (expected,))
+    assert told == [("left_out", {"left_out": expected})]
+    (event,) = journal.read(tmp_path)
+    assert (event["event"], event["check"], event["reason"]) == ("left_out", expected.check, expected.reason)
+    again = under_way(tmp_path, [], options=Options(budget=50))
+    supervisor._take_up(again, [event])
+    assert (again.plan, again.left_out) == (state.plan, state.left_out)
+
+
+def test_a_budget_with_time_left_leaves_nothing_out(tmp_path):
+    for options in (Options(budget=1000), Options()):
+        state = under_way(tmp_path, [], options=options, clock=time.monotonic() - 100)
+        assert not any(supervisor._overdue(state, item) for item in state.plan)
+    assert not (tmp_path / journal.NAME).exists()
+
+
+FACTS = {
+    "model": {"sha256": "aa", "task": "classification", "capabilities": ["logits", "gradients"]},
+    "data": {"rows": 100, "modality": "tabular"},
+    "row_seconds": [1e-6, 2e-6],
+}
+
+
+def test_the_plan_of_a_budget_is_on_disk_before_measuring_and_is_not_made_twice(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told = []
+    checks = supervisor.installed_checks()
+    state = under_way(tmp_path, told, options=Options(budget=1000), facts=FACTS)
+    state.checks = checks
+    supervisor._plan_budget(state)
+    supervisor._plan_budget(state)
+    (event,) = journal.read(tmp_path)
+    assert event["plan"] == ["performance.accuracy", "robustness.pgd"]
+    assert event["seconds"] == 1000
+    assert 0 < event["planned_seconds"] < 1000
+    ((name, fields),) = told
+    assert name == "budget"
+    assert [item.check for item in fields["expected"]] == event["plan"]
+    again = under_way(tmp_path, [], options=Options(budget=1000), facts=FACTS)
+    supervisor._take_up(again, [event])
+    supervisor._plan_budget(again)
+    assert len(journal.read(tmp_path)) == 1
+    assert again.plan == state.plan
+
+
+def test_costs_that_are_no_run_are_refused_before_anything_is_written(tmp_path):
+    config = under_way(tmp_path, []).config
+    options = Options(budget=10, costs=tmp_path / "absent")
+    with pytest.raises(ConfigError, match="absent does not exist"):
+        supervisor.run(config, tmp_path / "audit.toml", tmp_path / "run", options=options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_worker_measures_what_was_read_and_not_what_the_file_says_now(project):
+    project.plan("first", "kills", "last")
+    process = project.start(SAMPLE_SIGNAL="SIGKILL")
+    project.wait_for("run/journal.jsonl")
+    (project.folder / "audit.toml").write_text("[rubbish")
+    process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert project.statuses() == {"first": "measured", "kills": "broken", "last": "measured"}
+    run = read_record(project.folder / "run").run
+    assert run["config_file"] == "../audit.toml"
+    assert run["policy_fixed"] <= run["first_measured"]

@@ -5,11 +5,12 @@ from dataclasses import replace
 
 from rich.console import Console
 
+from audit.budget import Expected
 from audit.judge import judge
 from audit.policy import Limit, Policy, Verdict
-from audit.record import SCHEMA, Cost, Finding, Outcome, Planned, Record
+from audit.record import SCHEMA, Cost, Finding, LeftOut, Outcome, Planned, Record
 from audit.stats import proportion
-from audit.terminal import Watch, show_list, show_outcome
+from audit.terminal import Watch, show_list, show_outcome, show_overall
 
 
 def screen(*, terminal):
@@ -95,3 +96,56 @@ def test_many_reasons_are_cut_and_the_cut_is_told():
     out, stream = screen(terminal=False)
     show_outcome(replace(record(*many)), out)
     assert "more; the report lists them all" in stream.getvalue()
+
+
+DEAR = LeftOut(check="a.d", reason="it should take 2 h, and 9 min of the budget were left")
+OUT = LeftOut(check="a.c", reason="the profile quick leaves it out: [it] is dear")
+
+
+def test_a_budget_is_told_before_anything_is_measured():
+    out, stream = screen(terminal=False)
+    with Watch(out) as watch:
+        watch("plan", {"checks": ["a.a", "a.b", "a.d"], "done": [], "left_out": (OUT,), "profile": "quick"})
+        watch(
+            "budget",
+            {
+                "seconds": 600, "spent_before": 2.5, "planned_seconds": 35.2, "plan": ["a.a", "a.b"],
+                "left_out": [DEAR],
+                "source": "the run runs/[x]",
+                "expected": [Expected(check="a.a", seconds=0.2, source=""),
+                             Expected(check="a.b", seconds=35, source="")],
+            },
+        )  # fmt: skip
+        watch("left_out", {"left_out": LeftOut(check="a.b", reason="the budget of 10 min was spent")})
+    assert stream.getvalue().splitlines() == [
+        "3 checks planned under the profile quick, 0 already measured, 1 left out",
+        "budget 10 min, 2.5 s spent on loading: 2 checks should take 35 s, 1 do not fit; by the run runs/[x]",
+        "  about      0.2 s  a.a",
+        "  about       35 s  a.b",
+        "  left out          a.d: it should take 2 h, and 9 min of the budget were left",
+        "  left out          a.b: the budget of 10 min was spent",
+    ]
+
+
+def test_what_was_left_out_is_listed_as_not_tested():
+    out, stream = screen(terminal=False)
+    held = record(finding(measures=(proportion("accuracy", 95, 100),)))
+    show_outcome(replace(held, left_out=(OUT,)), out)
+    (line,) = [text for text in stream.getvalue().splitlines() if "a.c" in text]
+    assert OUT.reason in line
+    assert "not tested" in stream.getvalue()
+    out, stream = screen(terminal=False)
+    show_outcome(held, out)
+    assert "not tested" not in stream.getvalue()
+
+
+def test_several_models_get_a_line_each_and_one_for_all():
+    out, stream = screen(terminal=False)
+    show_overall([("a", "PASS", "out/a"), ("b[c]", "FAIL", "out/b"), ("d", "", "it is gone")], 1, out)
+    lines = [text.split() for text in stream.getvalue().splitlines() if text]
+    assert lines[1:4] == [
+        ["●", "a", "PASS", "out/a"],
+        ["◆", "b[c]", "FAIL", "out/b"],
+        ["✖", "d", "no", "verdict", "it", "is", "gone"],
+    ]
+    assert " ".join(lines[4]) == "1 of 3 models PASS; exit code 1"

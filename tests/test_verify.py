@@ -173,10 +173,16 @@ def flip(path, place=None):
 
 
 FILES = (
-    "record.json", "journal.jsonl", "artifacts/interpretability.saliency.npz",
-    "reports/technical-report.html", "reports/technical-report.md", "reports/index.html", "reports/junit.xml", "reports/audit.sarif",
+    "record.json",
+    "journal.jsonl",
+    "artifacts/interpretability.saliency.npz",
+    "reports/technical-report.html",
+    "reports/technical-report.md",
+    "reports/index.html",
+    "reports/junit.xml",
+    "reports/audit.sarif",
     "reports/badge.svg",
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("name", FILES)

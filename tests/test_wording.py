@@ -16,6 +16,7 @@ from audit.wording import (
     day,
     exactly,
     facts,
+    fixed_when,
     interval,
     limit_in_words,
     number,
@@ -58,6 +59,7 @@ def test_small_words() -> None:
     assert roughly(7) == "7"
     assert (count(1, "check"), count(2, "check")) == ("1 check", "2 checks")
     assert words("robust_accuracy") == "Robust accuracy"
+    assert (words("auc_difference"), words("ece"), words("_")) == ("AUC difference", "ECE", "")
     assert condition({"sex": "Female", "epsilon": 0.0313725}) == "sex Female, epsilon 0.03137"
     assert setting([1, 0.5, None, {"a": True}]) == "1, 0.5, none, a: yes"
     assert sentence("the value is undefined") == "The value is undefined."
@@ -161,3 +163,29 @@ def test_facts_keep_everything_that_says_something() -> None:
 
 def test_a_date_is_written_out() -> None:
     assert calendar(date(2026, 1, 2)) == "2 January 2026"
+
+
+@pytest.mark.parametrize(
+    ("fixed", "measured", "said"),
+    [
+        (
+            "2026-11-21T03:14:05+00:00",
+            "2026-11-21T03:14:09+00:00",
+            "before",
+        ),
+        (
+            "2026-11-21T03:14:09+00:00",
+            "2026-11-21T03:14:05+00:00",
+            "after",
+        ),
+        ("2026-11-21T03:14:05+00:00", None, ""),
+        (None, "2026-11-21T03:14:05+00:00", ""),
+        ("yesterday", "2026-11-21T03:14:05+00:00", ""),
+        ("2026-11-21T03:14:05", "2026-11-21T03:14:05+00:00", ""),
+        (7, [], ""),
+    ],
+)
+def test_when_the_limits_were_fixed_is_said_only_where_it_is_known(fixed, measured, said):
+    times = [f"03:14:{str(time)[17:19]} UTC on 21 November 2026" for time in (fixed, measured)]
+    whole = f"The limits were fixed at {times[0]}, {said} the first measurement at {times[1]}."
+    assert fixed_when(fixed, measured) == (whole if said else "")

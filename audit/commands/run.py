@@ -62,6 +62,13 @@ def run(
     model: Annotated[
         list[str] | None, typer.Option(help="Only this one of several [models.NAME]; repeatable.")
     ] = None,
+    reproducers: Annotated[
+        bool,
+        typer.Option(
+            help="Keep up to 16 rows for each broken limit in artifacts/, so that it can be replayed. "
+            "Nothing else keeps rows of the data."
+        ),
+    ] = True,
     baseline: Annotated[
         Path | None,
         typer.Option(help="An earlier run, to say what changed and to hold limits on change against."),
@@ -79,9 +86,10 @@ def run(
 
     if resume and out is None:
         raise ConfigError("--resume needs --out with the run folder to go on with.")
-    configs = _chosen(config, read_configs(config, overrides=settings or ()), model or [])
+    settings = [*(settings or ()), *(() if reproducers else ("checks.reproducers=false",))]
+    configs = _chosen(config, read_configs(config, overrides=settings), model or [])
     given: dict[str, Any] = {"profile": profile, "only": tuple(only or ()), "skip": tuple(skip or ())}
-    given |= {"costs": costs, "overrides": tuple(settings or ()), "budget": _share(budget, costs, configs)}
+    given |= {"costs": costs, "overrides": tuple(settings), "budget": _share(budget, costs, configs)}
     outputs = _Outputs(machine_formats(formats), page_formats(formats), console(error=as_json), as_json)
     folder, known = _place(config, out, cache, configs, given)
     job = _Job(config, folder, resume or known, outputs, _baselines(baseline, configs))

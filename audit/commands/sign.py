@@ -23,12 +23,14 @@ def sign(
     force: Annotated[bool, typer.Option("--force", help="Sign again a run that is signed.")] = False,
 ) -> int:
     """Sign a run: record, artifacts and documents. What does not follow from its numbers is refused."""
+    from audit.keys import read_private
     from audit.record import read_record
     from audit.seal import seal
     from audit.verify import contents
 
     folder = run if run.is_dir() else run.parent
     read_record(folder)
+    read_private(key)  # a key that is wrong is told before minutes of checking
     record = json.loads((folder / "record.json").read_bytes())
     faults = [item for item in contents(record, folder) if item.kind == "wrong"]
     for item in faults:

@@ -10,7 +10,7 @@ from audit.errors import NotApplicable
 from audit.explain.attribution import Doubles
 
 Superpixels = Literal["slic", "quickshift"]
-_AS_LIME = {"kernel_size": 4, "max_dist": 200, "ratio": 0.2}
+_SIDE_OF_LIME = 299
 TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -86,8 +86,8 @@ def cell_names(grid: int, height: int, width: int) -> tuple[str, ...]:
 def superpixels(images: Floats, segments: int, kind: Superpixels = "slic") -> Ints:
     """[n, H, W] superpixels of each image [n, C, H, W], numbered from 0 without gaps.
 
-    Sources: SLIC, Achanta et al. 2012; quickshift, Vedaldi and Soatto 2008, with the settings of the lime
-    package; both as scikit-image computes them.
+    Sources: SLIC, Achanta et al. 2012; quickshift, Vedaldi and Soatto 2008; both as
+    scikit-image computes them.
 
     Args:
         images: the images.
@@ -111,7 +111,7 @@ def superpixels(images: Floats, segments: int, kind: Superpixels = "slic") -> In
         colour = len(image) == 3  # noqa: PLR2004 - red, green and blue
         shared = {"image": image.transpose(1, 2, 0), "convert2lab": colour, "channel_axis": -1}
         if kind == "quickshift":
-            labels = quickshift(**shared, **_AS_LIME)  # type: ignore[no-untyped-call]
+            labels = quickshift(**shared, **quickshift_settings(min(image.shape[1:])))  # type: ignore[no-untyped-call]
         else:
             labels = slic(**shared, n_segments=segments, start_label=0)
         found.append(np.unique(labels, return_inverse=True)[1].reshape(labels.shape))
@@ -119,6 +119,15 @@ def superpixels(images: Floats, segments: int, kind: Superpixels = "slic") -> In
     if kind == "quickshift" and not numbered.any():
         raise NotApplicable("quickshift finds one superpixel in every image; set 'segments' to 'grid'.")
     return numbered
+
+
+def quickshift_settings(side: int) -> dict[str, float]:
+    """The lime package's settings for its images of 299 pixels, scaled to images of `side` pixels.
+
+    Taken as they are, an image of 32 pixels would hardly be cut at all.
+    """
+    scale = side / _SIDE_OF_LIME
+    return {"kernel_size": max(1.0, 4 * scale), "max_dist": 200 * scale, "ratio": 0.2}
 
 
 def sum_by_owner(values: Doubles, owner: Ints, count: int) -> Doubles:

@@ -24,6 +24,7 @@ EXIT_WORDS = {
     EXIT_CANNOT_SAY_YES: "no limit was broken, but the audit cannot say yes",
 }
 _UNJUDGED = "it was measured, and no limit was set on it, so there is no yes or no"
+_LEFT_OUT = ("It was not tested in this run.", "run the audit without the option that left it out.")
 _ABSENT = "it was asked for and not measured"
 
 
@@ -192,7 +193,8 @@ def told(answer: Answer) -> str:
 
 def advice(answer: Answer) -> str:
     """What such an answer means and what could be done next, for a reader who is no engineer."""
-    means, then = FINDING_WORDS[answer.verdict]
+    left_out = answer.finding is None and not answer.asked
+    means, then = _LEFT_OUT if left_out else FINDING_WORDS[answer.verdict]
     return f"{means} What could be done: {then}"
 
 

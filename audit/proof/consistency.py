@@ -9,7 +9,7 @@ from typing import Any
 
 from audit.proof.files import sha256_of
 from audit.proof.numbers import RECORD, place
-from audit.proof.statement import Statements, noted, proved, unproved, wrong
+from audit.proof.statement import Statements, counted, noted, proved, unproved, wrong
 
 Json = Mapping[str, Any]
 JOURNAL = "journal.jsonl"
@@ -63,12 +63,12 @@ def consistency(record: Json, folder: Path) -> Statements:
 
 def _plan(record: Json) -> Statements:
     planned = {item["check"]: item for item in record["plan"]}
-    counted = Counter(finding["check"] for finding in record["findings"])
+    seen = Counter(finding["check"] for finding in record["findings"])
     sound = True
     for at, finding in enumerate(record["findings"]):
         check, asked = finding["check"], planned.get(finding["check"])
-        if asked is None or counted[check] > 1:
-            said = "was not planned" if asked is None else f"stands here {counted[check]} times"
+        if asked is None or seen[check] > 1:
+            said = "was not planned" if asked is None else f"stands here {seen[check]} times"
             yield wrong("record", f"'{check}' {said}.", place("findings", at))
         elif dict(asked["settings"]) != dict(finding["settings"]):
             yield wrong(
@@ -83,7 +83,10 @@ def _plan(record: Json) -> Statements:
     for check in sorted(both):
         yield wrong("record", f"'{check}' is both planned and left out.", place("left_out"))
     if sound and not both:
-        yield proved("record", f"The {len(counted)} findings are those of the plan of {len(planned)} checks.")
+        yield proved(
+            "record",
+            f"{counted(len(seen), 'finding')}: those of the plan of {counted(len(planned), 'check')}.",
+        )
 
 
 def _artifacts(record: Json, folder: Path) -> Statements:
@@ -104,7 +107,9 @@ def _artifacts(record: Json, folder: Path) -> Statements:
                 continue
             sound = False
     if total and sound:
-        yield proved("artifacts", f"The {total} artifacts that findings name have the sha256 that they give.")
+        yield proved(
+            "artifacts", f"{counted(total, 'artifact')}: each has the sha256 that its finding gives."
+        )
 
 
 def _changes(record: Json) -> Statements:
@@ -154,10 +159,10 @@ def _events(content: bytes) -> tuple[list[Json], list[Any]]:
 
 
 def _journal(record: Json, events: Sequence[Json]) -> Statements:
-    faults = [*_same_findings(record, events), *_same_facts(record, events), *_same_hashes(record, events[0])]
+    faults = [*_same_findings(record, events), *_same_facts(record, events), *_same_hashes(record, events)]
     yield from faults
     if not faults:
-        said = f"The journal of {len(events)} lines tells of the same configuration, facts and findings."
+        said = f"The journal ({counted(len(events), 'line')}) tells of the same facts and findings."
         yield proved("journal", said, JOURNAL)
     yield from _policy_first(record, events)
 
@@ -195,9 +200,11 @@ def _same_facts(record: Json, events: Sequence[Json]) -> Statements:
             yield wrong("journal", f"the journal tells of another {key}.", place(key))
 
 
-def _same_hashes(record: Json, begin: Json) -> Statements:
-    run = record["run"]
-    if begin.get("tool") != record["tool"]:
+def _same_hashes(record: Json, events: Sequence[Json]) -> Statements:
+    run, begin = record["run"], events[0]
+    # a run that was gone on with may have been so by a later version
+    resumed = any(event["event"] == "resume" for event in events)
+    if not resumed and begin.get("tool") != record["tool"]:
         yield wrong("journal", "the journal was begun by another tool or version.", place("tool"))
     for key in ("config_sha256", "policy_sha256"):
         if key in run and begin.get(key) != run[key]:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from audit.proof.statement import Statements, proved, wrong
+from audit.proof.statement import Statements, counted, proved, wrong
 
 SEAL = "seal.json"
 _CHUNK = 1 << 20
@@ -66,7 +66,8 @@ def files(folder: Path, sealed: Mapping[str, str], root: str) -> Statements:
         yield faults[-1]
     if not faults:
         yield proved(
-            "files", f"All {len(found)} files have the bytes that were signed; none was added or removed."
+            "files",
+            f"{counted(len(found), 'file')}: each has the bytes that were signed; none was added or removed.",
         )
 
 

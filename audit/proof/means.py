@@ -47,7 +47,8 @@ def welch(statistics: Statistics, level: float) -> Estimate:
     variance = v1 / n1 + v0 / n0
     if variance == 0:
         return m1 - m0, m1 - m0, m1 - m0
-    freedom = variance**2 / ((v1 / n1) ** 2 / (n1 - 1) + (v0 / n0) ** 2 / (n0 - 1))
+    share = v1 / n1 / variance
+    freedom = 1.0 / (share**2 / (n1 - 1) + (1.0 - share) ** 2 / (n0 - 1))
     reach = student(freedom, level) * math.sqrt(variance)
     return m1 - m0, m1 - m0 - reach, m1 - m0 + reach
 

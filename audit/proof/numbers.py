@@ -7,7 +7,7 @@ from typing import Any
 
 from audit.proof.methods import TOLERANCE, can_derive, derive, same, tolerance
 from audit.proof.outcome import outcome, waived
-from audit.proof.statement import Statements, noted, proved, unproved, wrong
+from audit.proof.statement import Statements, counted, noted, proved, unproved, wrong
 from audit.proof.verdicts import judgements, needed_holds
 
 Json = Mapping[str, Any]
@@ -41,8 +41,8 @@ def numbers(record: Json) -> Statements:
     if sound:
         yield proved(
             "numbers",
-            f"{total} numbers and their intervals were derived again from counts and sums, by code of their "
-            f"own; each agrees to {TOLERANCE:g} of itself (1e-06 for Cramer's V).",
+            f"{counted(total, 'number')} and interval derived again from counts and sums, by other code; "
+            f"each agrees to {TOLERANCE:g} of itself (1e-06 for Cramer's V).",
         )
     yield from _not_derived(left)
 
@@ -50,13 +50,11 @@ def numbers(record: Json) -> Statements:
 def _not_derived(left: Counter[str]) -> Statements:
     undefined = left.pop("undefined", 0)
     if undefined:
-        said = f"{undefined} numbers are undefined and carry no counts, so there is nothing to derive."
+        said = f"{counted(undefined, 'number')} undefined, without counts: there is nothing to derive."
         yield noted("numbers", said)
     if left:
         by = ", ".join(f"{name}: {count}" for name, count in sorted(left.items()))
-        said = (
-            f"{sum(left.values())} numbers were not derived again: the record holds no sums for them ({by})."
-        )
+        said = f"{counted(left.total(), 'number')} not derived again: the record holds no sums for it ({by})."
         yield noted("numbers", said)
 
 
@@ -93,10 +91,10 @@ def verdicts(record: Json) -> Statements:
             "item" in must and must["value"] is not None and not can_derive(must["item"]) for must in expected
         )
     if sound:
-        said = f"{total} judgements follow from the numbers, the policy and the waivers of the record."
+        said = f"{counted(total, 'judgement')}: each follows from numbers, policy and waivers."
         yield proved("verdicts", said)
     if loose:
-        said = f"{loose} judgements rest on numbers that the record gives without the sums behind them."
+        said = f"{counted(loose, 'judgement')} on numbers that the record gives without the sums behind them."
         yield unproved("verdicts", said)
     yield from _outcome(record)
 

@@ -88,3 +88,8 @@ def unproved(what: str, text: str, where: str = "") -> Statement:
 def wrong(what: str, text: str, where: str = "") -> Statement:
     """What is not as it must be."""
     return Statement(kind="wrong", what=what, text=text, where=where)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things in words: `1 file`, `2 files`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from audit.trust.study import Faithfulness
 
 _TAIL = 0.025
+_MOST_METHODS = 6
 _WORDS = {"deletion": ("falls as features go", "gone"), "insertion": ("rises as features come", "shown")}
 FILLS = {
     "mean": "the mean of the data",
@@ -107,18 +108,23 @@ def curve_figures(found: Mapping[str, Faithfulness], held: Mapping[str, set[str]
             judged = item.sized if by_size else item.signed
             if methods and judged.usable.any():
                 beaten = f"{len(held[fill] & set(methods))} of {len(methods)} methods beat random rankings"
-                figures += [_figure(item, methods, judged, kind, (fill, beaten)) for kind in _WORDS]
+                parts = np.array_split(methods, -(-len(methods) // _MOST_METHODS))
+                figures += [
+                    _figure(item, part.tolist(), judged, kind, (fill, beaten, f"_{at}" if at else ""))
+                    for at, part in enumerate(parts)
+                    for kind in _WORDS
+                ]
     return figures
 
 
 def _figure(
-    item: Faithfulness, methods: Sequence[str], judged: Curves, kind: str, found: tuple[str, str]
+    item: Faithfulness, methods: Sequence[str], judged: Curves, kind: str, found: tuple[str, str, str]
 ) -> Figure:
     what = "closeness to the row's answer" if judged is item.sized else "answer"
     words, end = _WORDS[kind]
     where = f"filled by {FILLS[found[0]]}: {found[1]}"
     return Figure(
-        name=f"{kind}_{found[0]}_{'size' if judged is item.sized else 'sign'}",
+        name=f"{kind}_{found[0]}_{'size' if judged is item.sized else 'sign'}{found[2]}",
         title=f"How fast the {what} {words}, {where}",
         kind="curve",
         alt=f"Mean {kind} curve of {', '.join(methods)}, of the control that asks no model and of random "

@@ -14,6 +14,7 @@ from audit.explain.features import (
     grid_cells,
     layout,
     membership,
+    quickshift_settings,
     spread_over_pixels,
     stretch_names,
     stretches,
@@ -103,10 +104,15 @@ def test_quickshift_is_that_of_the_lime_package():
     images = 0.1 * np.random.default_rng(0).random((1, 3, 24, 24), dtype=np.float32)
     images[0, 0, :12, :12], images[0, 1, :12, 12:], images[0, 2, 12:] = 0.9, 0.8, 0.7
     scaled = (images[0] - images.min()) / (images.max() - images.min())
-    by_lime = SegmentationAlgorithm("quickshift", kernel_size=4, max_dist=200, ratio=0.2)
+    by_lime = SegmentationAlgorithm("quickshift", **quickshift_settings(24))
     theirs, (mine,) = by_lime(scaled.transpose(1, 2, 0)), superpixels(images, 1, "quickshift")
     assert len(np.unique(theirs)) == mine.max() + 1 > 1
     assert len(np.unique(np.stack([theirs, mine], axis=-1).reshape(-1, 2), axis=0)) == mine.max() + 1
+
+
+def test_settings_are_those_of_the_lime_package_at_its_own_size():
+    assert quickshift_settings(299) == {"kernel_size": 4, "max_dist": 200, "ratio": 0.2}
+    assert quickshift_settings(32)["kernel_size"] == 1
 
 
 def test_one_superpixel_is_no_explanation():

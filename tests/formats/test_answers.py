@@ -15,7 +15,7 @@ from audit.formats.junit import junit
 from audit.formats.sarif import sarif
 from audit.judge import judge
 from audit.policy import Limit, Policy, Verdict
-from audit.record import Finding, Planned, read_record, write_record
+from audit.record import Finding, LeftOut, Planned, read_record, write_record
 from audit.stats import proportion
 from audit.wording import FINDING_WORDS
 
@@ -206,3 +206,23 @@ def test_each_answer_is_followed_by_what_it_means_and_what_could_be_done():
         assert result["message"]["text"].endswith(said)
         assert said in cases[answer.check, answer.name]
         assert then.startswith("Nothing for now") == (answer.verdict is Verdict.PASS)
+
+
+def test_what_was_left_out_is_told_and_weighs_only_where_a_limit_speaks_of_it():
+    left_out = tuple(LeftOut(check=name, reason=f"why {name}") for name in ("a.free", "a.limited"))
+    limits = (Limit(check="a.limited", measure="m", at_least=0.5),)
+    record = judge(replace(records.made(policy=Policy(limits=limits)), left_out=left_out))
+    limited, free = answers(record)
+    assert (limited.check, limited.verdict, limited.leniency, limited.asked) == (
+        "a.limited", Verdict.BROKEN, "fail", True,
+    )  # fmt: skip
+    assert limited.reason == "it was asked for and not measured: why a.limited"
+    assert (free.check, free.verdict, free.leniency, free.asked) == (
+        "a.free", Verdict.NOT_APPLICABLE, "pass", False,
+    )  # fmt: skip
+    assert free.reason == "it was left out of this run: why a.free"
+    assert record.verdict.exit_code == 2
+    assert advice(free).startswith("It was not tested in this run.")
+    suites = ET.fromstring(junit(record))  # noqa: S314 - written here
+    (case,) = suites.findall(".//testcase[@classname='a.free']")
+    assert case.find("skipped") is not None

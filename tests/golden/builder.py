@@ -382,7 +382,7 @@ def gradients() -> Finding:
                 name="spread",
                 title="A large diameter speaks for malignant in nearly every picture",
                 kind="swarm",
-                alt="Attributions of three concepts over rows; those of diameter grow with the diameter itself.",
+                alt="Attributions of three concepts over rows; those of diameter grow with the diameter.",
                 data={
                     "x_label": "attribution, in log-odds",
                     "labels": names[:3],

@@ -4,12 +4,12 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from audit.proof.methods import NAMES, can_derive, derive, interval_at, method, same, tolerance
-from audit.replicates import quantiles
 from audit.reliability.bins import score_cells
+from audit.replicates import quantiles
 from audit.stats import METHODS, proportion
 from audit.stats import interval_at as interval_there
 
@@ -124,10 +124,14 @@ CASES = {
     "score_bins": st.one_of(
         drawn("auc", bins()), drawn("ks", bins()), drawn("ece", scored()), drawn("brier", brier())
     ),
-    "calibration_bins": st.tuples(st.sampled_from(["debiased", "classwise"]), st.lists(scored(), max_size=3)).map(
+    "calibration_bins": st.tuples(
+        st.sampled_from(["debiased", "classwise"]), st.lists(scored(), max_size=3)
+    ).map(
         lambda t: {"metric": t[0], "cells": t[1], "draws": 200, "seed": 5}
     ),
-    "risk_coverage": st.tuples(bins(), st.sampled_from(["aurc", "excess", "coverage"]), st.floats(0, 0.6)).map(
+    "risk_coverage": st.tuples(
+        bins(), st.sampled_from(["aurc", "excess", "coverage"]), st.floats(0, 0.6)
+    ).map(
         lambda t: {**t[0], "metric": t[1], "risk": t[2], "draws": 200, "seed": 11}
     ),
     "bootstrap_quantiles": st.lists(st.integers(0, 99), min_size=1, max_size=3).map(
@@ -143,7 +147,10 @@ CASES = {
     "paired_bootstrap": st.integers(0, 99).map(kept),
     "two_intervals": st.tuples(counts(), counts(), st.sampled_from(["", "zero", "one"])).map(
         lambda t: {
-            "new": {"method": "wilson_against", "statistics": {"x": t[0][0], "n": t[0][1], "reference": -0.3}},
+            "new": {
+                "method": "wilson_against",
+                "statistics": {"x": t[0][0], "n": t[0][1], "reference": -0.3},
+            },
             "base": {"method": "odds", "statistics": {"x": t[1][0], "y": t[1][1]}},
             "nearness": t[2],
         }
@@ -161,7 +168,11 @@ def test_every_method_of_a_record_is_known_here():
 @given(data=st.data(), level=LEVELS)
 def test_both_code_paths_give_one_estimate(name, data, level):
     statistics = data.draw(CASES[name])
-    there, here = METHODS[name](statistics, level), method(name)(statistics, level)
+    try:
+        there = METHODS[name](statistics, level)
+    except OverflowError:
+        reject()  # what cannot be measured stands in no record
+    here = method(name)(statistics, level)
     for one, other in zip(there, here, strict=True):
         assert same(one, other, tolerance(name)), (statistics, there, here)
 

@@ -134,6 +134,7 @@ def robust_accuracy(
         figures=figures,
         caveats=caveats,
         outcomes=attacked(data, result),
+        attack=result,
     )
 
 

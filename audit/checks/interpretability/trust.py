@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from audit.trust.tried import Shared, Tried
 
 COSTLY = {
-    "rise": "asks for more masked rows than all other methods of images but lime together",
-    "permutation_shap": "asks for several times the rows of kernel_shap, which estimates the same values",
+    "rise": "asks about several times the masked rows of occlusion, which hides parts one by one",
+    "permutation_shap": "goes row by row; kernel_shap estimates the same values for all rows at once",
     "lime_library": "asks row by row what lime asks for all rows at once",
 }
 UNITS = "speaks of units of a layer, and features are what is taken away"

@@ -65,6 +65,7 @@ def robust_evidence(
         figures=tuple(_figures(measures, data)),
         caveats=tuple(_caveats(result, data, space, checks, justification)),
         outcomes=attacked(data, result),
+        attack=result,
     )
 
 

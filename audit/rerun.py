@@ -1,0 +1,133 @@
+"""Rerun: what a record or a reproducer says was measured, made ready to be measured again."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from audit.config import Config, ModelSection, read_config
+from audit.errors import ConfigError, LoadError
+
+_DIGESTS = ("sha256", "factory_sha256", "fingerprint")
+_NO_FILE = {"fingerprint": "the rows as read", "factory_sha256": "the file of its factory"}
+
+
+def configured(told: Mapping[str, Any], place: str, batch_size: int | None, folder: Path) -> Config:
+    """The configuration as it was, with the batch size that was used.
+
+    Args:
+        told: its sections as JSON values, `model` and `data` among them.
+        place: where they stand, for the sentence that refuses them.
+        batch_size: rows in one pass; None for what the configuration says.
+        folder: where its relative paths start.
+
+    Raises:
+        ConfigError: it is no configuration of this version.
+    """
+    from pydantic import ValidationError
+
+    try:
+        model = {key: value for key, value in told["model"].items() if value is not None}
+        if "predictions" not in model:
+            model.pop("threshold", None)
+        if batch_size is not None:
+            model["batch_size"] = batch_size
+        config = Config.model_validate({**told, "model": model})
+    except (KeyError, TypeError, AttributeError, ValidationError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise ConfigError(f"{place} does not hold a configuration of this version: {said}.") from None
+    return config.model_copy(update={"folder": folder})
+
+
+def starts_at(config: Path | None, recorded: Path) -> Path:
+    """The folder where relative paths start: that of the audit.toml that is named, else the recorded one.
+
+    Raises:
+        ConfigError: the file that is named is not there.
+    """
+    if config is None:
+        return recorded.resolve()
+    if not config.is_file():
+        raise ConfigError(f"--config {config} does not exist; name the audit.toml that the paths start at.")
+    return config.resolve().parent
+
+
+def trusted(model: ModelSection, place: str, config: Path | None) -> None:
+    """Refuse to run code of a model file because a record says so: that is for its user to say.
+
+    Args:
+        model: the `[model]` that was recorded.
+        place: where it was recorded.
+        config: the user's own audit.toml, where one is named.
+
+    Raises:
+        ConfigError: it says trust = true, and no audit.toml of the user says so.
+    """
+    if not model.trust:
+        return
+    if config is None or not read_config(config).model.trust:
+        raise ConfigError(
+            f"{place} says trust = true, so loading the model may run code; "
+            "name an audit.toml that says so too with --config."
+        )
+
+
+def refuse_other_files(config: Config, model: Mapping[str, Any], data: Mapping[str, Any], place: str) -> None:
+    """Refuse model and data files whose sha256 is not the recorded one, before anything is loaded.
+
+    Args:
+        config: names the files.
+        model: `sha256` of the model that was measured.
+        data: `sha256` of its data.
+        place: what recorded them.
+
+    Raises:
+        LoadError: a file is missing or another one; the sentence names both digests, of both where both
+            differ.
+    """
+    said = []
+    for what, path, told in (("model", config.model.path, model), ("data", config.data.path, data)):
+        if path is None:
+            continue
+        file = config.beside(path)
+        if not file.exists():
+            raise LoadError(f"{file} does not exist; --config names the audit.toml that it lies beside.")
+        if file.is_file() and told.get("sha256"):
+            said += _other(f"{what} {file}", "sha256", told["sha256"], _sha256(file), place)
+    if said:
+        raise LoadError(" ".join(said))
+
+
+def refuse_other_facts(
+    found: Mapping[str, Mapping[str, Any]], recorded: Mapping[str, Mapping[str, Any]], place: str
+) -> None:
+    """Refuse a model or data that were loaded and are not those recorded.
+
+    Args:
+        found: `model` and `data`, each with their digests.
+        recorded: the same, as recorded.
+        place: what recorded them.
+
+    Raises:
+        LoadError: a digest differs; the sentence names both.
+    """
+    said: list[str] = []
+    for what in ("model", "data"):
+        for key in _DIGESTS:
+            if recorded[what].get(key) != found[what].get(key):
+                name = f"{what}{f' ({_NO_FILE[key]})' if key in _NO_FILE else ''}"
+                said += _other(name, "sha256", recorded[what].get(key), found[what].get(key), place)
+    if said:
+        raise LoadError(" ".join(said))
+
+
+def _other(what: str, kind: str, told: Any, found: Any, place: str) -> list[str]:
+    if told == found:
+        return []
+    return [f"The {what} is not the one of {place}: its {kind} is {found}, and {place} has {told}."]
+
+
+def _sha256(path: Path) -> str:
+    import hashlib
+
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
