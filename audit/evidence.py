@@ -128,5 +128,5 @@ class Evidence:
     caveats: Sequence[str] = ()
     arrays: Mapping[str, Any] = field(default_factory=dict)
     doubts: Sequence[Doubt] = ()
-    outcomes: Any = None
+    outcomes: Any = field(default=None, metadata={"beside": True})
     attack: Any = None

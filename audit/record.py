@@ -257,11 +257,15 @@ _JSON_SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 def plain(value: Any) -> Any:
-    """A noun as JSON values: dataclasses become objects, tuples arrays, dates and numpy scalars plain."""
+    """A noun as JSON values: dataclasses become objects, tuples arrays, dates and numpy scalars plain.
+
+    A field that is kept beside the record, as a file of its own, is left out.
+    """
     if type(value) in _JSON_SCALARS:
         return value
     if is_dataclass(value) and not isinstance(value, type):
-        return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
+        kept = [item.name for item in fields(value) if "beside" not in item.metadata]
+        return {name: plain(getattr(value, name)) for name in kept}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, str | bytes):

@@ -82,9 +82,8 @@ class _Scene:
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def answer(self, *, there: bool | None, sentence: str, **more: Any) -> Replayed:
-        told = self.told
-        names = {"finding": told.finding, "check": told.check, "limit": told.limit}
-        return Replayed(**names, there=there, sentence=sentence, **more, **self.about)
+        known: dict[str, Any] = {key: getattr(self.told, key) for key in ("finding", "check", "limit")}
+        return Replayed(**known, there=there, sentence=sentence, **more, **self.about)
 
 
 def replay(
@@ -155,12 +154,12 @@ def _show_again(scene: _Scene) -> Replayed:
     """Show the stored examples to the model again; distance, range and class are judged anew."""
     from audit.dataset import written_out
 
-    told, kept = scene.told, scene.tensors
+    kept = scene.tensors
     data = written_out(scene.data)
     if scene.about["same_data"] and not _are_rows_of(kept, data):
         return scene.answer(
             there=None,
-            sentence="It cannot be said whether the failure is there: the stored rows are not those of the data.",
+            sentence="It cannot be said whether the failure is there: the stored rows are not in the data.",
         )
     words, codes = _judged(scene, data)
     before = scene.model.predict(kept["original"]).numpy().argmax(axis=1)
@@ -222,7 +221,7 @@ def _judged(scene: _Scene, data: "Dataset") -> tuple[Mapping[int, str], Any]:
     if attack["method"] == "feasible":
         if not scene.about["same_data"]:
             raise ConfigError(
-                "what a person may change is judged on the rows of the record, and --data differ."
+                "what a person may change is judged on the rows of the record alone; leave out --data."
             )
         held: Sequence[str] = attack.get("protected", ())
         return possible.REASONS, possible.judged(scene.model, data, kept["rows"], points, radius, held)

@@ -8,11 +8,11 @@ value, interval and the counts behind it are. Otherwise it is held against a tol
   what one row on the edge of a decision changes, when sums are rounded in another order;
 * elsewhere, for a check that draws at random or attacks, anything inside its recorded interval.
 
-1e-6 is relative, and absolute for numbers below 1.
+1e-6 is relative, and absolute for numbers below 1. Tables are compared on the same machine alone: their counts
+carry no interval that would say how far they may move.
 """
 
 import hashlib
-import math
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -278,11 +278,10 @@ def _compared(
     elsewhere = tuple(_elsewhere(record, here))
     installed, products = installed_checks(), installed_products()
     now = {item.check: item for item in again.findings} if again else {}
-    checks = [
-        _check(item, now.get(item.check), draws(installed.get(item.check), products), bool(elsewhere),
-               lost.get(item.check, ""))
-        for item in record.findings
-    ]  # fmt: skip
+    checks = []
+    for item in record.findings:
+        rule = _Rule(draws(installed.get(item.check), products), bool(elsewhere))
+        checks.append(_check(item, now.get(item.check), rule, lost.get(item.check, "")))
     words = _tolerance(elsewhere=bool(elsewhere))
     return Reproduction(run=source, again=target, checks=tuple(checks), elsewhere=elsewhere, tolerance=words)
 
@@ -310,7 +309,7 @@ def _tolerance(*, elsewhere: bool) -> str:
         f"Machine, device or versions are not as recorded. A number may differ by {RELATIVE:g} (relative; "
         "absolute below 1); that of a check that draws nothing also by a tenth of the half width of its "
         "recorded interval, about what one row on the edge changes; that of a check that draws at random or "
-        "attacks may lie anywhere inside its recorded interval."
+        "attacks may lie anywhere inside its recorded interval. Tables, which carry no interval, are not compared."
     )
     return other if elsewhere else same
 
@@ -328,25 +327,31 @@ def draws(check: Check | Broken | None, products: Mapping[str, Any]) -> bool:
     return False
 
 
-def _check(old: Finding, new: Finding | None, drawn: bool, elsewhere: bool, lost: str) -> Again:  # noqa: FBT001 - two facts of the run, handed on by one caller
+@dataclass(frozen=True)
+class _Rule:
+    """What decides the tolerance: whether a check draws, and whether this is another machine."""
+
+    drawn: bool
+    elsewhere: bool
+
+
+def _check(old: Finding, new: Finding | None, rule: _Rule, lost: str) -> Again:
     """Numbers of one check side by side."""
     if old.status != "measured":
         extra = new is not None and new.status == "measured"
-        numbers = (
-            tuple(_numbers(replace(old, measures=(), tables=()), new, drawn, elsewhere)) if extra else ()
-        )
-        return Again(check=old.check, drawn=drawn, numbers=numbers, note=f"gave no number: {old.reason}")
+        numbers = tuple(_numbers(replace(old, measures=(), tables=()), new, rule)) if extra else ()
+        return Again(check=old.check, drawn=rule.drawn, numbers=numbers, note=f"gave no number: {old.reason}")
     if new is None or new.status != "measured":
         why = lost or (new.reason if new is not None else "it was not run again")
         bare = replace(old, measures=(), tables=())
-        return Again(check=old.check, drawn=drawn, lost=why,
-                     numbers=tuple(_numbers(old, bare, drawn, elsewhere)))  # fmt: skip
+        return Again(check=old.check, drawn=rule.drawn, lost=why,
+                     numbers=tuple(_numbers(old, bare, rule)))  # fmt: skip
     note = f"version {new.version} here, {old.version} in the record" if new.version != old.version else ""
-    return Again(check=old.check, drawn=drawn, note=note,
-                 numbers=tuple(_numbers(old, new, drawn, elsewhere)))  # fmt: skip
+    return Again(check=old.check, drawn=rule.drawn, note=note,
+                 numbers=tuple(_numbers(old, new, rule)))  # fmt: skip
 
 
-def _numbers(old: Finding, new: Finding | None, drawn: bool, elsewhere: bool) -> Iterator[Number]:  # noqa: FBT001 - as above
+def _numbers(old: Finding, new: Finding | None, rule: _Rule) -> Iterator[Number]:
     """Every measure, and every number in a table."""
     after = new.measures if new is not None else ()
     for before, now in _paired(old.measures, after, _key):
@@ -359,10 +364,12 @@ def _numbers(old: Finding, new: Finding | None, drawn: bool, elsewhere: bool) ->
                 settings=item.settings,
                 recorded=None if before is None else before.value,
                 now=None if now is None else now.value,
-                state=_measure_state(before, now, drawn, elsewhere),
+                state=_measure_state(before, now, rule),
             )
-    for one, two in _paired(old.tables, new.tables if new is not None else (), lambda table: table.name):
-        yield from _cells(old.check, one, two)
+    if not rule.elsewhere:
+        after_tables = new.tables if new is not None else ()
+        for one, two in _paired(old.tables, after_tables, lambda table: table.name):
+            yield from _cells(old.check, one, two)
 
 
 def _paired(old: Sequence[Any], new: Sequence[Any], key: Any) -> Iterator[tuple[Any, Any]]:
@@ -380,21 +387,22 @@ def _key(item: Measure) -> str:
     return canonical([item.name, item.group, item.settings]).decode()
 
 
-def _measure_state(old: Measure | None, new: Measure | None, drawn: bool, elsewhere: bool) -> State:  # noqa: FBT001 - as above
+def _measure_state(old: Measure | None, new: Measure | None, rule: _Rule) -> State:
     if old is None or new is None:
         return "only here" if old is None else "only in the record"
     if canonical(old) == canonical(new):
         return "identical"
     pairs = [(old.value, new.value), (old.low, new.low), (old.high, new.high)]
-    if all(near(before, now, _slack(old, drawn) if elsewhere else 0.0) for before, now in pairs):
-        inside = not (elsewhere and drawn) or _inside(old, new)
-        return "within tolerance" if inside and _same_counts(old, new, elsewhere) else "differs"
+    if all(near(before, now, _slack(old, rule)) for before, now in pairs):
+        inside = not (rule.elsewhere and rule.drawn) or _inside(old, new)
+        return "within tolerance" if inside and _same_counts(old, new, rule) else "differs"
     return "differs"
 
 
-def _same_counts(old: Measure, new: Measure, elsewhere: bool) -> bool:  # noqa: FBT001 - as above
+def _same_counts(old: Measure, new: Measure, rule: _Rule) -> bool:
     """Whether what the number follows from may have changed: on the same machine it may not."""
-    return elsewhere or _close(plain(old.statistics), plain(new.statistics)) and old.n == new.n
+    same = _close(plain(old.statistics), plain(new.statistics)) and old.n == new.n
+    return rule.elsewhere or same
 
 
 def _close(old: Any, new: Any) -> bool:
@@ -424,12 +432,12 @@ def near(old: float | None, new: float | None, slack: float) -> bool:
     return abs(old - new) <= max(slack, RELATIVE * max(1.0, abs(old), abs(new)))
 
 
-def _slack(item: Measure, drawn: bool) -> float:  # noqa: FBT001 - as above
-    """What a number may differ by elsewhere: its half width where it was drawn, else a tenth of it."""
-    if item.low is None or item.high is None or not math.isfinite(item.high - item.low):
+def _slack(item: Measure, rule: _Rule) -> float:
+    """What value and ends may differ by; what was drawn must also lie inside the recorded interval."""
+    if not rule.elsewhere or item.low is None or item.high is None:
         return 0.0
     width = item.high - item.low
-    return width if drawn else EDGE * width / 2
+    return width if rule.drawn else EDGE * width / 2
 
 
 def _inside(old: Measure, new: Measure) -> bool:

@@ -58,7 +58,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Subject:
-    """What was measured: model, rows as the check saw them, seed, and the clean answers where there are any."""
+    """What was measured: model, rows as the check saw them, seed, and clean answers where there are any."""
 
     model: Model
     data: Dataset

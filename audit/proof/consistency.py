@@ -113,12 +113,21 @@ def _artifacts(record: Json, folder: Path) -> Statements:
 
 
 def _changes(record: Json) -> Statements:
-    """What a change is called, against the interval it was called by."""
+    """What changed, against what was measured, and its name against the interval it was given by."""
     baseline = record.get("baseline")
     if baseline is None:
         return
+    known: dict[bytes, list[Any]] = {}
+    for finding in record["findings"]:
+        for item in finding["measures"]:
+            known.setdefault(_key(finding["check"], item), []).append(item["value"])
     for at, change in enumerate(baseline["changes"]):
-        low, high, better = (change["measure"][key] for key in ("low", "high", "better"))
+        item = change["measure"]
+        measured = known.get(_key(change["check"], item), [change["new"]])
+        if change["new"] is not None and change["new"] not in measured:
+            said = f"'{item['name']}' is said to be {change['new']} now; the record measured {measured[0]}."
+            yield wrong("record", said, place("baseline", "changes", at, "new"))
+        low, high, better = (item[key] for key in ("low", "high", "better"))
         called = change["moved"]
         if not called or low is None or high is None:
             continue
@@ -132,6 +141,11 @@ def _changes(record: Json) -> Statements:
         f"The baseline, run {baseline['run']}, is named by its sha256 and not looked at; verify it by itself."
     )
     yield noted("record", said, place("baseline"))
+
+
+def _key(check: str, item: Json) -> bytes:
+    """What tells one measure of a record from another."""
+    return canonical([check, item["name"], item["group"], item["settings"]])
 
 
 def _hashes(record: Json) -> Statements:

@@ -219,6 +219,14 @@ def test_a_change_is_called_what_its_interval_says(tmp_path, low, high, better, 
     assert wrong(as_read(baseline=baseline), tmp_path) == expected
 
 
+def test_what_a_number_is_said_to_be_now_is_what_was_measured(tmp_path):
+    item = proportion("accuracy", 9, 10)
+    for new, expected in ((0.9, []), (0.95, [("record", "record.json#/baseline/changes/0/new")])):
+        change = Change(check="a.one", measure=item, new=new)
+        facts = {"run": "b", "record_sha256": "0" * 64, "model": {}, "paired": True, "why": "", "level": 0.95}
+        assert wrong(as_read(baseline=Baseline(**facts, changes=(change,))), tmp_path) == expected
+
+
 @pytest.mark.parametrize(
     "content",
     [b'{"a": 1}', b'{"b":1,"a":1}', b'{"a":1.0}', b'{"a":1,"a":1}', b'{"a":NaN}', b"\xff", b'"\\ud800"'],
