@@ -127,6 +127,10 @@ def _head(page: Page) -> Iterator[str]:
     yield f"# {safe(page.document.title)}: {safe(page.name, 120)}"
     yield f"**{word}.** {meaning}"
     warned = [*page.warnings]
+    if outcome.waived:
+        warned.append(
+            f"{count(outcome.waived, 'broken limit')} waived: the exit code lets it pass, no verdict does."
+        )
     if page.altered:
         warned.append(
             "The verdicts written in this record do not follow from its numbers and its policy. "
@@ -172,7 +176,8 @@ def _limits(page: Page) -> Iterator[str]:
 
 def _limit(row: Row) -> tuple[str, ...]:
     doubt = f" Not to be relied on: {safe(sentence(row.unreliable))}" if row.unreliable else ""
-    verdict = VERDICT_WORDS[row.verdict][0]
+    doubt += f" {safe(sentence(row.waived), 200)}" if row.waived else ""
+    verdict = f"{VERDICT_WORDS[row.verdict][0]}{', waived' if row.waived else ''}"
     return (
         f"**{verdict}**" if row.verdict is not Verdict.PASS else verdict,
         f"{safe(row.label, 120)} ({safe(row.check, 60)}){doubt}",

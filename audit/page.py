@@ -31,6 +31,7 @@ from audit.numbers import (
 from audit.policy import Judgement, Verdict
 from audit.reading import Reading, how_to_read
 from audit.record import Finding, Record, canonical
+from audit.waiver import Waiver, fingerprint, idle, model_digest
 from audit.wording import (
     NONE,
     OTHER_POLICY,
@@ -771,8 +772,10 @@ class Page:
         gone = sum(len(entries) for title, entries in self.gaps if title in _GONE)
         unjudged = sum(shown.verdict is Verdict.NOT_JUDGED for shown in self.findings)
         states, seeks = self._open_clauses
+        broken, waived = counts.get(Verdict.FAIL, 0), self.record.verdict.waived
         said = [
-            (counts.get(Verdict.FAIL), "Decide what follows from {}.", "broken limit"),
+            (broken - waived, "Decide what follows from {}.", "broken limit"),
+            (waived, "Repair what stands behind {} before the waiver ends.", "waived limit"),
             (counts.get(Verdict.INCONCLUSIVE), "Settle {}" + rows + ".", "open comparison"),
             (gone, "Repair or replace {} that gave no answer.", "check or limit"),
             (states, "Give {} that only a person can give.", "statement"),
@@ -792,6 +795,20 @@ class Page:
             *listed,
             "Read the explanations and judge whether the model's reasons make sense. No number can.",
         ]
+
+    @cached_property
+    def waivers(self) -> list[tuple[Waiver, str]]:
+        """Every waiver that the record was held against, and what it does."""
+        failed = {
+            fingerprint(shown.finding.check, item)
+            for shown in self.findings
+            for item in shown.finding.verdicts
+            if item.verdict is Verdict.FAIL
+        }
+        digest, given = model_digest(self.record.model), self.record.waivers
+        idle_now = ((item, idle(item, digest, given.day)) for item in given.given)
+        unused = "matches no broken limit"
+        return [(item, why or ("holds" if item.finding in failed else unused)) for item, why in idle_now]
 
     @property
     def _open_clauses(self) -> tuple[int, int]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from audit.model import Model
 
 _DIGITS = 12
+_UNKNOWN = "It cannot be said whether the failure is there"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +129,7 @@ def replay(
     try:
         return _show_again(scene) if told.kind == "attack" else _measure_again(scene)
     except AuditError as error:
-        return scene.answer(there=None, sentence=f"It cannot be said whether the failure is there: {error}")
+        return scene.answer(there=None, sentence=f"{_UNKNOWN}: {error}")
 
 
 def _digests(file: str, factory: Any) -> dict[str, Any]:
@@ -159,7 +160,7 @@ def _show_again(scene: _Scene) -> Replayed:
     if scene.about["same_data"] and not _are_rows_of(kept, data):
         return scene.answer(
             there=None,
-            sentence="It cannot be said whether the failure is there: the stored rows are not in the data.",
+            sentence=f"{_UNKNOWN}: the stored rows are not in the data.",
         )
     words, codes = _judged(scene, data)
     before = scene.model.predict(kept["original"]).numpy().argmax(axis=1)
@@ -178,7 +179,7 @@ def _show_again(scene: _Scene) -> Replayed:
     fools, wrong = int((codes == 0).sum()), int((after != kept["label"]).sum())
     if wrong > fools and not fools:
         lost = next(row["why_not"] for row in rows if row["after"] != row["label"])
-        said = f"It cannot be said whether the failure is there: the stored examples lie {lost}."
+        said = f"{_UNKNOWN}: the stored examples lie {lost}."
         return scene.answer(there=None, sentence=said, rows=rows)
     return scene.answer(there=fools > 0, sentence=_of_attack(scene, fools, len(rows)), rows=rows)
 
@@ -187,8 +188,8 @@ def _of_attack(scene: _Scene, fools: int, total: int) -> str:
     radius = scene.told.attack["epsilon"]
     if fools:
         return (
-            f"The failure is there: {fools} of {total} stored examples lie within epsilon {radius:g} of their "
-            f"rows and inside the valid range, and {_model_of(scene)} misclassifies them."
+            f"The failure is there: {fools} of {total} stored examples lie within epsilon {radius:g} of "
+            f"their rows and inside the valid range, and {_model_of(scene)} misclassifies them."
         )
     return (
         f"The failure is not there: none of the {total} stored examples fools {_model_of(scene)}. Whether "
@@ -275,7 +276,7 @@ def _of_measure(scene: _Scene, item: Judgement) -> str:
         return f"The failure is there{of}: {number}; {judged}."
     if item.verdict is Verdict.PASS:
         return f"The failure is not there{of}: {number}; {judged}."
-    return f"It cannot be said whether the failure is there{of}: {number}; {judged}."
+    return f"{_UNKNOWN}{of}: {number}; {judged}."
 
 
 def _whom(told: Reproducer) -> str:

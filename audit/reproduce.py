@@ -8,8 +8,8 @@ value, interval and the counts behind it are. Otherwise it is held against a tol
   what one row on the edge of a decision changes, when sums are rounded in another order;
 * elsewhere, for a check that draws at random or attacks, anything inside its recorded interval.
 
-1e-6 is relative, and absolute for numbers below 1. Tables are compared on the same machine alone: their counts
-carry no interval that would say how far they may move.
+1e-6 is relative, and absolute for numbers below 1. Tables are compared on the same machine
+alone: their counts carry no interval that would say how far they may move.
 """
 
 import hashlib
@@ -207,7 +207,7 @@ def _config(record: Record, source: Path, place: str, config: Path | None) -> Co
         )
     if told.get("seed") != record.run.get("seed"):
         raise ConfigError(
-            f"{place} contradicts itself: its run has the seed {record.run.get('seed')} and its configuration "
+            f"{place} contradicts itself: its run has the seed {record.run.get('seed')}, its configuration "
             f"{told.get('seed')}."
         )
     if config is None and not file:
@@ -309,7 +309,7 @@ def _tolerance(*, elsewhere: bool) -> str:
         f"Machine, device or versions are not as recorded. A number may differ by {RELATIVE:g} (relative; "
         "absolute below 1); that of a check that draws nothing also by a tenth of the half width of its "
         "recorded interval, about what one row on the edge changes; that of a check that draws at random or "
-        "attacks may lie anywhere inside its recorded interval. Tables, which carry no interval, are not compared."
+        "attacks may lie anywhere inside its recorded interval. Tables carry none and are not compared."
     )
     return other if elsewhere else same
 

@@ -18,8 +18,10 @@ from audit.formats.junit import junit
 from audit.formats.oscal import oscal
 from audit.formats.sarif import sarif
 from audit.judge import judge
+from audit.markdown import markdown
 from audit.policy import Limit, Policy, Verdict
 from audit.record import Finding, canonical, read_record, record_from
+from audit.render import render
 from audit.stats import proportion
 from audit.waiver import (
     Waiver,
@@ -258,3 +260,20 @@ def test_the_written_file_is_plain_toml(tmp_path):
     entry = tomllib.loads(with_waiver(path, waiver(broken())))["waiver"][0]
     assert entry["expires"] == TODAY
     assert entry["owner"] == "A. Lee"
+
+
+def test_pages_say_waived_on_page_one_in_the_row_and_in_the_policy():
+    record = broken()
+    after = under(record, waiver(record), waiver(record, finding="3" * 16, owner="B <b>Ray</b>"))
+    page = render(after)
+    assert "1 broken limit is waived:" in page
+    assert re.search(r"FAIL, waived</span>", page)
+    assert "Waived by A. Lee until 2026-11-21: fixed in v2." in page
+    assert "Repair what stands behind the waived limit before the waiver ends." in page
+    assert "B &lt;b&gt;Ray&lt;/b&gt;" in page
+    assert "matches no broken limit" in page
+    assert "Decide what follows from" not in page
+    text = markdown(after)
+    assert "**FAIL, waived**" in text
+    assert "1 broken limit waived: the exit code lets it pass, no verdict does." in text
+    assert "waived" not in render(record).replace("Repair what", "").lower().split("</style>")[-1]

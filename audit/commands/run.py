@@ -27,6 +27,26 @@ if TYPE_CHECKING:
     from audit.record import Record
 
 _GRAVEST_FIRST = (EXIT_LIMIT_BROKEN, EXIT_LOAD, EXIT_CANNOT_SAY_YES)
+_ProfileName = Annotated[
+    str, typer.Option(help="`quick` for a pull request, `standard`, or `thorough` for a release.")
+]
+_Budget = Annotated[str | None, typer.Option(help="Run what fits into this time: `90s`, `10m`, `1.5h`.")]
+_Costs = Annotated[
+    Path | None, typer.Option(help="An earlier run that --budget plans by; found below runs/ by default.")
+]
+_Only = Annotated[
+    list[str] | None, typer.Option(help="Run only these checks, a name or a pattern; repeatable.")
+]
+_Skip = Annotated[
+    list[str] | None, typer.Option(help="Leave these checks out, a name or a pattern; repeatable.")
+]
+_Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="KEY=VALUE in the place of one of audit.toml, as in TOML; repeatable."),
+]
+_Models = Annotated[
+    list[str] | None, typer.Option(help="Only this one of several [models.NAME]; repeatable.")
+]
 
 
 def run(
@@ -40,28 +60,13 @@ def run(
         typer.Option(help="Keep the run below this folder; one of the same model and data is taken up."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    profile: Annotated[
-        str, typer.Option(help="`quick` for a pull request, `standard`, or `thorough` for a release.")
-    ] = "standard",
-    budget: Annotated[
-        str | None, typer.Option(help="Run what fits into this time: `90s`, `10m`, `1.5h`.")
-    ] = None,
-    costs: Annotated[
-        Path | None, typer.Option(help="An earlier run that --budget plans by; found below runs/ by default.")
-    ] = None,
-    only: Annotated[
-        list[str] | None, typer.Option(help="Run only these checks, a name or a pattern; repeatable.")
-    ] = None,
-    skip: Annotated[
-        list[str] | None, typer.Option(help="Leave these checks out, a name or a pattern; repeatable.")
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="KEY=VALUE in the place of one of audit.toml, as in TOML; repeatable."),
-    ] = None,
-    model: Annotated[
-        list[str] | None, typer.Option(help="Only this one of several [models.NAME]; repeatable.")
-    ] = None,
+    profile: _ProfileName = "standard",
+    budget: _Budget = None,
+    costs: _Costs = None,
+    only: _Only = None,
+    skip: _Skip = None,
+    settings: _Settings = None,
+    model: _Models = None,
     reproducers: Annotated[
         bool,
         typer.Option(
@@ -212,30 +217,16 @@ def _facts(record: "Record", files: list[str]) -> dict[str, Any]:
 
 def _run_several(configs: "dict[str, Config]", job: _Job, given: dict[str, Any]) -> int:
     """Every model into a folder of its own; one that cannot be loaded does not stop the others."""
-    from audit import journal
-    from audit.terminal import show_outcome, show_overall
+    from audit.terminal import show_overall
 
     told: list[dict[str, Any]] = []
     for name, config in configs.items():
-        folder = job.folder / name
-        own = replace(job, folder=folder, resume=job.resume and (folder / journal.NAME).exists())
-        try:
-            record, files = _audited(config, own, model=name, **given)
-        except LoadError as error:
-            complain(f"{name}: {error}")
-            told.append(
-                {"model": name, "run": str(folder), "error": str(error), "exit_code": error.exit_code}
-            )
-            continue
-        told.append({"model": name, **_facts(record, files)})
-        if not job.outputs.as_json:
-            show_outcome(record, job.outputs.screen)
-        if record.run.get("interrupted"):
+        facts, interrupted = _one_of_several(name, config, job, given)
+        told.append({"model": name, **facts})
+        if interrupted:
             break
-    told += [
-        {"model": name, "error": "the run was interrupted before it", "exit_code": EXIT_CANNOT_SAY_YES}
-        for name in list(configs)[len(told) :]
-    ]
+    rest = {"error": "the run was interrupted before it", "exit_code": EXIT_CANNOT_SAY_YES}
+    told += [{"model": name, **rest} for name in list(configs)[len(told) :]]
     code = overall(item["exit_code"] for item in told)
     if job.outputs.as_json:
         print_json(told)
@@ -243,6 +234,25 @@ def _run_several(configs: "dict[str, Config]", job: _Job, given: dict[str, Any])
         said = [(t["model"], t.get("verdict", ""), t.get("error") or t["run"]) for t in told]
         show_overall(said, code, job.outputs.screen)
     return code
+
+
+def _one_of_several(
+    name: str, config: "Config", job: _Job, given: dict[str, Any]
+) -> tuple[dict[str, Any], bool]:
+    """What a program is told of one model, and whether its run was interrupted."""
+    from audit import journal
+    from audit.terminal import show_outcome
+
+    folder = job.folder / name
+    own = replace(job, folder=folder, resume=job.resume and (folder / journal.NAME).exists())
+    try:
+        record, files = _audited(config, own, model=name, **given)
+    except LoadError as error:
+        complain(f"{name}: {error}")
+        return {"run": str(folder), "error": str(error), "exit_code": error.exit_code}, False
+    if not job.outputs.as_json:
+        show_outcome(record, job.outputs.screen)
+    return _facts(record, files), bool(record.run.get("interrupted"))
 
 
 def overall(codes: Iterable[int]) -> int:

@@ -31,6 +31,22 @@ def call(*arguments, cwd, code=MAIN, **environment):
 
 
 @pytest.fixture
+def told(folder, monkeypatch, capsys):
+    """The same within this process: exit code, what was printed, and what was complained of."""
+
+    def ask(*arguments):
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", ["model-audit", *arguments])
+        with pytest.raises(SystemExit) as done:
+            main()
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        return done.value.code, said.out, said.err
+
+    return ask
+
+
+@pytest.fixture
 def folder(tmp_path):
     """Where a run lies that holds its one limit."""
     finding = Finding(
@@ -61,46 +77,46 @@ def test_from_a_key_to_a_proof_without_torch(folder):
     assert "That the numbers are true" in done.stdout
 
 
-def test_the_three_answers_have_their_exit_codes(folder):
-    assert call("verify", "run", cwd=folder).returncode == 2
+def test_the_three_answers_have_their_exit_codes(folder, told):
     generate(folder / "a.key")
-    call("sign", "run", "--key", "a.key", cwd=folder)
-    nobody = call("verify", "run", cwd=folder)
-    assert nobody.returncode == 2
-    assert "Nobody said whose key to expect" in nobody.stdout
+    assert told("verify", "run")[0] == 2
+    assert told("sign", "run", "--key", "a.key")[0] == 0
+    code, said, _ = told("verify", "run")
+    assert code == 2
+    assert "Nobody said whose key to expect" in said
+    assert told("verify", "run", "--key", "a.pub")[0] == 0
     (folder / "run" / "x").write_text("")
-    altered = call("verify", "run", "--key", "a.pub", "--json", cwd=folder)
-    assert altered.returncode == 1
-    said = json.loads(altered.stdout)
-    assert said["exit_code"] == 1
-    assert [item["where"] for item in said["statements"] if item["kind"] == "wrong"] == ["x"]
+    code, said, _ = told("verify", "run", "--key", "a.pub", "--json")
+    assert code == json.loads(said)["exit_code"] == 1
+    assert [item["where"] for item in json.loads(said)["statements"] if item["kind"] == "wrong"] == ["x"]
 
 
-def test_a_record_whose_verdict_does_not_follow_is_not_signed(folder):
+def test_a_record_whose_verdict_does_not_follow_is_not_signed(folder, told):
     generate(folder / "a.key")
     path = folder / "run" / "record.json"
     path.write_bytes(path.read_bytes().replace(b'"exit_code":0', b'"exit_code":1'))
-    done = call("sign", "run", "--key", "a.key", cwd=folder)
-    assert done.returncode == 1
-    assert "not signed: record.json#/verdict/exit_code" in done.stderr
+    code, _, said = told("sign", "run", "--key", "a.key")
+    assert code == 1
+    assert "not signed: record.json#/verdict/exit_code" in said
     assert not (folder / "run" / "seal.json").exists()
 
 
-def test_a_passphrase_comes_from_the_environment(folder):
-    secret = {"MODEL_AUDIT_KEY_PASSPHRASE": "swordfish"}
-    call("keygen", "--out", "a.key", cwd=folder, **secret)
-    refused = call("sign", "run", "--key", "a.key", cwd=folder)
-    assert refused.returncode == 3
-    assert "MODEL_AUDIT_KEY_PASSPHRASE" in refused.stderr
-    assert call("sign", "run", "--key", "a.key", cwd=folder, **secret).returncode == 0
+def test_a_passphrase_comes_from_the_environment(told, monkeypatch):
+    monkeypatch.setenv("MODEL_AUDIT_KEY_PASSPHRASE", "swordfish")
+    assert told("keygen", "--out", "a.key")[0] == 0
+    assert told("sign", "run", "--key", "a.key")[0] == 0
+    monkeypatch.delenv("MODEL_AUDIT_KEY_PASSPHRASE")
+    code, _, said = told("sign", "run", "--key", "a.key", "--force")
+    assert code == 3
+    assert "MODEL_AUDIT_KEY_PASSPHRASE" in said
 
 
-def test_a_policy_that_came_later_still_signs(folder):
+def test_a_policy_that_came_later_still_signs(folder, told):
     """Judging again is allowed; what the verifier says of it is its own matter."""
     generate(folder / "a.key")
     stricter = Policy(limits=(Limit(check="performance.accuracy", measure="accuracy", at_least=0.99),))
     write_record(judge(read_record(folder / "run"), stricter), folder / "run")
-    assert call("sign", "run", "--key", "a.key", cwd=folder).returncode == 0
+    assert told("sign", "run", "--key", "a.key")[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -119,13 +135,10 @@ def test_a_policy_that_came_later_still_signs(folder):
         (["keygen", "--out", "a.key"], "never overwritten", 3),
     ],
 )
-def test_a_mistake_is_one_sentence(arguments, words, code, folder, monkeypatch, capsys):
+def test_a_mistake_is_one_sentence(arguments, words, code, folder, told):
     generate(folder / "a.key")
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "argv", ["model-audit", *arguments])
-    with pytest.raises(SystemExit) as done:
-        main()
-    said = capsys.readouterr()
-    assert done.value.code == code, said
-    assert words in said.err
-    assert said.err.startswith("model-audit: ")
+    found, _, said = told(*arguments)
+    assert found == code, said
+    assert words in said
+    assert said.startswith("model-audit: ")
+    assert said.count("\n") == 1
