@@ -129,4 +129,4 @@ class Evidence:
     arrays: Mapping[str, Any] = field(default_factory=dict)
     doubts: Sequence[Doubt] = ()
     outcomes: Any = field(default=None, metadata={"beside": True})
-    attack: Any = None
+    attack: Any = field(default=None, metadata={"beside": True})

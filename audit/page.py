@@ -30,7 +30,7 @@ from audit.numbers import (
 )
 from audit.policy import Judgement, Verdict
 from audit.reading import Reading, how_to_read
-from audit.record import Finding, Record, canonical
+from audit.record import Finding, Record, as_read, canonical
 from audit.waiver import Waiver, fingerprint, idle, model_digest
 from audit.wording import (
     NONE,
@@ -878,6 +878,7 @@ def page_of(
         ConfigError: no such document, or one that names a check or a measure that there is not.
     """
     definition = read_document(document)
+    record = as_read(record)
     derived = judge(record)
     altered = _verdicts(derived) != _verdicts(record)
     return Page(

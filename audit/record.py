@@ -1,7 +1,7 @@
 """Record: the whole run as JSON. Everything before it computes; everything after it is a function of it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -324,6 +324,49 @@ def read_record(run: Path) -> Record:
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read as JSON: {error}.") from None
     return record_from(value, str(path))
+
+
+def as_read(record: Record) -> Record:
+    """The record as it comes back from its file: keys in canonical order, whole numbers as such.
+
+    What is drawn from a record is then the same before and after it was written. A text that has no
+    canonical form (half a surrogate pair) leaves the record as it is.
+    """
+    if _is_as_read(record):
+        return record
+    try:
+        return record_from(json.loads(canonical(record)), "the record")
+    except ValueError:
+        return record
+
+
+def _is_as_read(value: Any) -> bool:
+    """Whether a noun, or what a field of one holds, is as a file brings it back."""
+    if type(value) in _JSON_SCALARS:
+        return True
+    if isinstance(value, Mapping):
+        return _is_in_order(value) and _are_as_read(value.values())
+    if is_dataclass(value):
+        return all(map(_is_as_read, vars(value).values()))
+    return not isinstance(value, Sequence) or isinstance(value, str) or _are_as_read(value)
+
+
+def _are_as_read(values: Iterable[Any]) -> bool:
+    """The same for what no type of a field brings back: a whole number written as 1.0 is read as 1."""
+    for value in values:
+        if type(value) is float:
+            if value.is_integer():
+                return False
+        elif type(value) not in _JSON_SCALARS and not _is_as_read(value):
+            return False
+    return True
+
+
+def _is_in_order(value: Mapping[str, Any]) -> bool:
+    keys: list[Any] = [str(key) for key in value]
+    if not all(map(str.isascii, keys)):
+        keys = [key.encode("utf-16-be", "surrogatepass") for key in keys]
+    return keys == sorted(keys)
 
 
 def write_record(record: Record, run: Path) -> Path:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from audit.model import Model
 
 _DIGITS = 12
+_FEASIBLE = "feasible"
 _UNKNOWN = "It cannot be said whether the failure is there"
 
 
@@ -185,11 +186,13 @@ def _show_again(scene: _Scene) -> Replayed:
 
 
 def _of_attack(scene: _Scene, fools: int, total: int) -> str:
-    radius = scene.told.attack["epsilon"]
+    attack = scene.told.attack
     if fools:
+        near = f"lie within epsilon {attack['epsilon']:g} of their rows and inside the valid range"
+        possible = f"are changes that a person could make at a cost of {attack['epsilon']:g}"
         return (
-            f"The failure is there: {fools} of {total} stored examples lie within epsilon {radius:g} of "
-            f"their rows and inside the valid range, and {_model_of(scene)} misclassifies them."
+            f"The failure is there: {fools} of {total} stored examples "
+            f"{possible if attack['method'] == _FEASIBLE else near}, and {_model_of(scene)} misclassifies them."
         )
     return (
         f"The failure is not there: none of the {total} stored examples fools {_model_of(scene)}. Whether "
@@ -219,7 +222,7 @@ def _judged(scene: _Scene, data: "Dataset") -> tuple[Mapping[int, str], Any]:
 
     attack, kept = scene.told.attack, scene.tensors
     points, radius = kept["adversarial"], float(attack["epsilon"])
-    if attack["method"] == "feasible":
+    if attack["method"] == _FEASIBLE:
         if not scene.about["same_data"]:
             raise ConfigError(
                 "what a person may change is judged on the rows of the record alone; leave out --data."

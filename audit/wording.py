@@ -21,6 +21,7 @@ NONE = "\N{EN DASH}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _LONG_TEXT = 20_000
+_NO_WORSE = "no worse than"
 _INLINE = 6
 _TINY = 1e-3
 _HUGE = 1e7
@@ -191,9 +192,15 @@ def interval(low: float | None, high: float | None, decimals: int = 3) -> str:
 
 def limit_in_words(item: Any) -> str:
     """`at least 0.8`, for a limit or a judgement; its own text where it carries no bound."""
+    text = str(getattr(item, "limit", item))
+    change = text.partition(f" {_NO_WORSE} ")[2].split(" where ")[0].split(" for ")[0]
+    if change and hasattr(item, "limit"):
+        # A judgement of a change has the bounds of the difference, which say nothing without this.
+        return f"{_NO_WORSE} {change}"
     bounds = [f"at least {exactly(item.at_least)}"] if item.at_least is not None else []
     bounds += [f"at most {exactly(item.at_most)}"] if item.at_most is not None else []
-    return " and ".join(bounds) or str(item.limit).removeprefix(item.measure).strip()
+    bounds += [f"{_NO_WORSE} {change}"] if change else []
+    return " and ".join(bounds) or text.removeprefix(item.measure).strip()
 
 
 def short(text: Any, most: int = 80) -> str:

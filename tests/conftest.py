@@ -46,3 +46,23 @@ def sample_repository(tmp_path_factory):
     )
     assert done.returncode == 0, done.stderr
     return folder
+
+
+BROKEN_LIMITS = """\
+extends = "audit.toml"
+[model]
+path = "biased.safetensors"
+[policy.limits."robustness.pgd"]
+robust_accuracy = { at_least = 0.99, where = { epsilon = 0.05 } }
+"""
+
+
+@pytest.fixture(scope="session")
+def broken_run(sample_repository, tmp_path_factory):
+    """A run of the sample repository that breaks a limit on an attack and one on a group; copy it first."""
+    folder = Path(shutil.copytree(sample_repository, tmp_path_factory.mktemp("broken") / "loans"))
+    (folder / "broken.toml").write_text(BROKEN_LIMITS)
+    words = [Path(sys.executable).with_name("model-audit"), "run", "broken.toml", "--out", "runs/broken"]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    return folder / "runs" / "broken"

@@ -89,6 +89,25 @@ def test_a_policy_that_asks_nothing_is_refused(tmp_path):
         read_policy(written(tmp_path, '[policy.limits."a.b"]\nx = { }\n'))
 
 
+def test_a_limit_on_change_takes_a_margin_and_may_stand_beside_a_level(tmp_path):
+    entries = '{ no_worse_than = "baseline", margin = 0.01, at_least = 0.8, group = "each" }'
+    (limit,) = read_policy(written(tmp_path, f'[policy.limits."a.b"]\nx = {entries}\n')).limits
+    assert (limit.no_worse_than, limit.margin, limit.at_least, limit.group) == ("baseline", 0.01, 0.8, "each")
+
+
+@pytest.mark.parametrize(
+    ("entry", "complaint"),
+    [
+        ("{ margin = 0.1, at_least = 0.5 }", 'a margin goes with no_worse_than = "baseline"'),
+        ('{ no_worse_than = "yesterday" }', "'' or 'baseline'"),
+        ('{ no_worse_than = "baseline", margin = -0.1 }', "greater than or equal to 0"),
+    ],
+)
+def test_a_limit_on_change_that_makes_no_sense_is_a_sentence(tmp_path, entry, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        read_policy(written(tmp_path, f'[policy.limits."a.b"]\nx = {entry}\n'))
+
+
 STATED = '[model]\npredictions = "score"\n[data]\npath = "d.csv"\n'
 
 

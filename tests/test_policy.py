@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from audit.evidence import Measure
 from audit.policy import Limit, Verdict, judge_measures
-from audit.stats import interval_at, proportion
+from audit.stats import interval_at, measure, proportion
 
 
 def limit(**fields):
@@ -161,3 +161,40 @@ def test_the_family_makes_a_wrong_verdict_as_seldom_as_it_says():
         judgements = judge_measures(measures, [limit(at_least=0.8)], 0.95)
         wrong += any(j.verdict is Verdict.PASS for j in judgements)
     assert wrong / 300 <= 0.05
+
+
+def moved(low_x, better="higher"):
+    statistics = {"both": 500, "base_only": low_x, "new_only": 0, "neither": 0}
+    return measure("m", "paired_proportions", statistics, better=better)
+
+
+@pytest.mark.parametrize(
+    ("better", "margin", "lost", "verdict"),
+    [
+        ("higher", 0.05, 3, Verdict.PASS),
+        ("higher", 0.05, 60, Verdict.FAIL),
+        ("higher", 0.0, 3, Verdict.INCONCLUSIVE),
+        ("lower", 0.05, 60, Verdict.PASS),
+        ("neither", 0.5, 0, Verdict.NOT_EVALUABLE),
+    ],
+)
+def test_a_limit_on_change_asks_the_whole_interval_in_the_better_direction(better, margin, lost, verdict):
+    asked = limit(no_worse_than="baseline", margin=margin)
+    (judged,) = judge_measures([proportion("m", 5, 10)], [asked], 0.95, [moved(lost, better)])
+    assert judged.verdict is verdict, judged.reason
+
+
+def test_a_limit_on_change_without_a_baseline_is_not_evaluable_and_may_be_relaxed():
+    asked = limit(no_worse_than="baseline", at_least=0.1)
+    level, change = judge_measures([proportion("m", 9, 10)], [asked], 0.95)
+    assert (level.verdict, change.verdict) == (Verdict.PASS, Verdict.NOT_EVALUABLE)
+    assert change.matched
+    assert "--baseline RUN" in change.reason
+    (_, nothing) = judge_measures([proportion("m", 9, 10)], [asked], 0.95, [])
+    assert (nothing.verdict, nothing.matched) == (Verdict.NOT_EVALUABLE, False)
+
+
+def test_changes_and_levels_share_one_family():
+    asked = limit(no_worse_than="baseline", at_least=0.1)
+    judged = judge_measures([proportion("m", 90, 100)], [asked], 0.95, [moved(3)])
+    assert {item.comparisons for item in judged} == {2}

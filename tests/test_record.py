@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from records import made
 
 from audit.errors import ConfigError
 from audit.evidence import Figure, Measure, Table
@@ -17,6 +18,7 @@ from audit.record import (
     Outcome,
     Planned,
     Record,
+    as_read,
     canonical,
     finding_from,
     json_schema,
@@ -25,6 +27,7 @@ from audit.record import (
     record_from,
     write_record,
 )  # fmt: skip
+from audit.render import render
 from audit.stats import largest_difference, measure, proportion
 
 
@@ -145,3 +148,20 @@ def test_a_missing_record_names_the_folder(tmp_path):
 def test_a_finding_survives_a_journal_line():
     finding = sample().findings[0]
     assert canonical(finding_from(json.loads(canonical(finding)))) == canonical(finding)
+
+
+def test_a_page_is_the_same_before_and_after_the_record_was_written(tmp_path):
+    group, settings = {"sex": "f", "race": "b"}, {"z": 1.0, "b": 2}
+    finding = Finding(
+        check="a.b", version="1", title="t", status="measured",
+        settings={"steps": 3, "alpha": 2.0, "Å": 1, "a": {}},
+        measures=(proportion("accuracy", 9, 10, group=group, settings=settings),),
+        tables=(Table(name="n", title="T", columns=("c", "d"), rows=((1.0, 0.5), (2, None))),),
+    )  # fmt: skip
+    record = made((finding,), run={"started": "2026-11-20T09:12:44+00:00", "id": "7" * 16, "seed": 0})
+    write_record(record, tmp_path)
+    read = read_record(tmp_path)
+    assert list(record.findings[0].settings) != list(read.findings[0].settings)
+    assert render(record) == render(read)
+    assert as_read(read) is read
+    assert as_read(record) == read

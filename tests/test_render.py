@@ -24,7 +24,7 @@ from audit.evidence import Figure, Measure, Table
 from audit.judge import judge
 from audit.policy import Limit, Policy, Verdict
 from audit.reading import how_to_read
-from audit.record import Finding, Outcome, Planned, Record, canonical, read_record
+from audit.record import Finding, Outcome, Planned, Record, as_read, canonical, read_record
 from audit.render import render, render_contents, render_index, rendered_beside
 from audit.resources import TEMPLATES
 from audit.stats import proportion
@@ -540,7 +540,7 @@ def test_a_thousand_findings_take_two_seconds_and_five_megabytes() -> None:
     limits = tuple(
         Limit(check=f.check, measure="robust_accuracy", at_least=0.4, group={"g": "0"}) for f in findings
     )
-    record = judge(minimal(findings, Policy(limits=limits)))
+    record = as_read(judge(minimal(findings, Policy(limits=limits))))
     render(minimal([]))
     started = time.process_time()
     page = render(record)

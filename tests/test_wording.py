@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audit.policy import Judgement, Verdict
+from audit.policy import Judgement, Limit, Verdict
 from audit.wording import (
     LongTexts,
     calendar,
@@ -189,3 +189,11 @@ def test_when_the_limits_were_fixed_is_said_only_where_it_is_known(fixed, measur
     times = [f"03:14:{str(time)[17:19]} UTC on 21 November 2026" for time in (fixed, measured)]
     whole = f"The limits were fixed at {times[0]}, {said} the first measurement at {times[1]}."
     assert fixed_when(fixed, measured) == (whole if said else "")
+
+
+def test_a_limit_on_change_is_not_told_by_the_bounds_of_the_difference():
+    asked = Limit(check="c", measure="accuracy", no_worse_than="baseline", margin=0.01, where={"k": 1})
+    both = Limit(check="c", measure="accuracy", at_least=0.8, no_worse_than="baseline", group="each")
+    judged = Judgement(limit=str(asked), measure="accuracy", verdict=Verdict.PASS, at_least=-0.01)
+    assert limit_in_words(asked) == limit_in_words(judged) == "no worse than the baseline by more than 0.01"
+    assert limit_in_words(both) == "at least 0.8 and no worse than the baseline"

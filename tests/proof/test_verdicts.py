@@ -26,13 +26,13 @@ CHECKS = ("a.one", "b.two", "c.three")
 GROUPS = ({}, {"sex": "Female"}, {"sex": "Male", "race": "Other"})
 WHERE = ({}, {"epsilon": 0.1}, {"epsilon": 1.0, "norm": "linf", "quick": True})
 LENIENCY = st.sampled_from(["fail", "warn", "pass"])
-SOMETIMES = st.sampled_from(["", "", "", "doubtful"])
+SOMETIMES = st.integers(0, 12).map(lambda n: "doubtful" if n == 7 else "")
 
 
 @st.composite
 def measures(draw):
     name, n = draw(st.sampled_from(NAMES)), draw(st.integers(0, 300))
-    x = draw(st.integers(0, n))
+    x = n if n < 2 else draw(st.integers(0, n))
     facts = {
         "group": draw(st.sampled_from(GROUPS)),
         "settings": draw(st.sampled_from(WHERE)),
@@ -51,16 +51,33 @@ def measures(draw):
 
 
 @st.composite
-def limits(draw):
-    least, most = draw(st.sampled_from([(0.5, None), (None, 0.4), (0.2, 0.9), (0, None), (None, None)]))
-    change = draw(st.booleans()) if least is not None or most is not None else True
+def stray_limits(draw):
+    """Of anything, whether it was measured or not."""
     return Limit(
         check=draw(st.sampled_from(CHECKS)),
         measure=draw(st.sampled_from((*NAMES, "absent"))),
-        at_least=least,
-        at_most=most,
+        at_least=0.5,
         where=draw(st.sampled_from(WHERE)),
         group=draw(st.sampled_from(["whole", "each", {"sex": "Female"}])),
+    )
+
+
+@st.composite
+def aimed_limits(draw, pool):
+    """Of one measure, near its value, so that every verdict comes up."""
+    check, item = draw(st.sampled_from(pool))
+    bound = (item.value or 0.3) + draw(st.sampled_from([-0.3, -0.05, -0.01, 0, 0.01, 0.05, 0.3]))
+    least, most = draw(
+        st.sampled_from([(bound, None), (None, bound), (bound - 0.1, bound + 0.1), (None, None)])
+    )
+    change = least is most is None or draw(st.integers(0, 4)) == 0
+    return Limit(
+        check=check,
+        measure=item.name,
+        at_least=least,
+        at_most=most,
+        where=draw(st.sampled_from([{}, item.settings])),
+        group=draw(st.sampled_from(["whole", "each", item.group or "whole"])),
         no_worse_than="baseline" if change else "",
         margin=draw(st.sampled_from([0, 0.05])) if change else 0,
     )
@@ -68,39 +85,48 @@ def limits(draw):
 
 @st.composite
 def findings(draw, check):
-    status = draw(st.sampled_from(["measured"] * 5 + ["broken", "not_applicable", "not_evaluable"]))
-    found = draw(st.lists(measures(), max_size=6)) if status == "measured" else []
+    status = draw(st.sampled_from(["measured"] * 6 + ["broken", "not_applicable", "not_evaluable"]))
+    found = draw(st.lists(measures(), min_size=1, max_size=6)) if status == "measured" else []
     doubt = Doubt(checks=["a.one"], measures=["accuracy"], reason="another check says so")
+    doubts = (doubt,) if draw(st.integers(0, 5)) == 0 else ()
+    reason = "" if status == "measured" else "why"
     return Finding(
-        check=check, version="1", title=check, status=status, measures=tuple(found),
-        reason="" if status == "measured" else "why", doubts=(doubt,) if draw(st.booleans()) else (),
-    )  # fmt: skip
+        check=check,
+        version="1",
+        title=check,
+        status=status,
+        measures=tuple(found),
+        reason=reason,
+        doubts=doubts,
+    )
 
 
 @st.composite
 def judged(draw):
-    present = draw(st.lists(st.sampled_from(CHECKS), unique=True))
-    asked = draw(st.lists(st.sampled_from(CHECKS), unique=True))
+    present = draw(st.lists(st.sampled_from(CHECKS), min_size=1, unique=True))
+    found = tuple(draw(findings(name)) for name in present)
+    changes = tuple(
+        Change(check=draw(st.sampled_from(present)), measure=item)
+        for item in draw(st.lists(measures(), max_size=4))
+    )
+    pool = [(item.check, one) for item in found for one in item.measures]
+    pool += [(item.check, item.measure) for item in changes]
+    aimed = draw(st.lists(aimed_limits(pool), min_size=1, max_size=6)) if pool else []
+    stray = draw(stray_limits()) if draw(st.integers(0, 3)) == 0 else None
+    asked = draw(st.lists(st.sampled_from(CHECKS), max_size=1))
     plan = tuple(
         Planned(check=name, asked=draw(st.sampled_from(["name", "pattern"])))
-        for name in dict.fromkeys([*asked, *present])
+        for name in dict.fromkeys([*present, *asked])
     )
     policy = Policy(
-        limits=tuple(draw(st.lists(limits(), max_size=6))),
+        limits=tuple([*aimed, stray] if stray else aimed),
         family_wise_level=draw(st.sampled_from([0.9, 0.95, 0.99])),
         **{f"on_{what}": draw(LENIENCY) for what in
            ("inconclusive", "not_evaluable", "broken", "not_applicable")},
     )  # fmt: skip
-    changes = tuple(
-        Change(check=draw(st.sampled_from(CHECKS)), measure=item)
-        for item in draw(st.lists(measures(), max_size=4))
-    )
-    baseline = Baseline(
-        run="b", record_sha256="0" * 64, model={}, paired=False, why="", level=0.95, changes=changes
-    )
-    found = tuple(draw(findings(name)) for name in present)
-    given = {"plan": plan, "policy": policy, "baseline": draw(st.sampled_from([None, baseline]))}
-    record = records.made(found, **given)
+    facts = {"run": "b", "record_sha256": "0" * 64, "model": {}, "paired": False, "why": "", "level": 0.95}
+    baseline = Baseline(**facts, changes=changes) if draw(st.booleans()) else None
+    record = records.made(found, plan=plan, policy=policy, baseline=baseline)
     return judge(record, waivers=Waivers(given=draw(waivers(record)), day=date(2026, 11, 21)))
 
 

@@ -1,0 +1,72 @@
+"""Rerun: what a record says was measured is taken at its word only as far as files and digests bear it out."""
+
+from pathlib import Path
+
+import pytest
+
+from audit.config import Config
+from audit.errors import ConfigError, LoadError
+from audit.rerun import configured, refuse_other_facts, refuse_other_files, starts_at
+
+TOLD = {"model": {"path": "m.pt2"}, "data": {"path": "d.csv"}, "seed": 3}
+
+
+def whole(**model):
+    """A configuration with every default written out, as a record holds it."""
+    return Config.model_validate({**TOLD, "model": {**TOLD["model"], **model}}).model_dump(mode="json")
+
+
+def test_a_written_out_configuration_reads_as_the_same(tmp_path):
+    found = configured(whole(), "the record", None, tmp_path)
+    assert found.model_dump(mode="json") == whole()
+    assert found.folder == tmp_path
+    assert configured(whole(), "the record", 64, tmp_path).model.batch_size == 64
+    scores = {"model": {"predictions": "score", "threshold": 0.3}, "data": {"path": "d.csv"}}
+    written = Config.model_validate(scores).model_dump(mode="json")
+    assert configured(written, "the record", None, tmp_path).model.threshold == 0.3
+
+
+@pytest.mark.parametrize(
+    "told", [{}, {"model": 3, "data": {}}, {"model": {"path": "m", "shoe": 1}, "data": {}}]
+)
+def test_what_is_no_configuration_is_refused(told):
+    with pytest.raises(ConfigError, match="the record does not hold a configuration of this version"):
+        configured(told, "the record", None, Path())
+
+
+def test_paths_start_where_they_are_recorded_or_named(tmp_path):
+    (tmp_path / "audit.toml").write_text("")
+    assert starts_at(None, tmp_path / "a" / "..") == tmp_path
+    assert starts_at(tmp_path / "audit.toml", Path("elsewhere")) == tmp_path
+    with pytest.raises(ConfigError, match="does not exist"):
+        starts_at(tmp_path / "other.toml", tmp_path)
+
+
+def test_other_files_are_named_with_both_digests_before_anything_is_loaded(tmp_path):
+    (tmp_path / "m.pt2").write_bytes(b"")
+    (tmp_path / "d.csv").write_bytes(b"")
+    empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    config = configured(TOLD, "r", None, tmp_path)
+    refuse_other_files(config, {"sha256": empty}, {"sha256": empty}, "r")
+    refuse_other_files(config, {}, {}, "r")
+    with pytest.raises(LoadError) as raised:
+        refuse_other_files(config, {"sha256": "a" * 64}, {"sha256": "b" * 64}, "r")
+    assert all(text in str(raised.value) for text in ("a" * 64, "b" * 64, empty, "m.pt2", "d.csv"))
+    (tmp_path / "m.pt2").unlink()
+    with pytest.raises(LoadError, match=r"m\.pt2 does not exist"):
+        refuse_other_files(config, {"sha256": empty}, {"sha256": empty}, "r")
+
+
+@pytest.mark.parametrize(
+    ("what", "key", "words"),
+    [("model", "sha256", "The model is"), ("model", "factory_sha256", "the file of its factory"),
+     ("data", "sha256", "The data is"), ("data", "fingerprint", "the rows as read")],
+)  # fmt: skip
+def test_other_facts_are_named_with_both_digests(what, key, words):
+    facts = {"model": {"sha256": "1", "factory_sha256": "2"}, "data": {"sha256": "3", "fingerprint": "4"}}
+    refuse_other_facts(facts, facts, "r")
+    other = {**facts, what: {**facts[what], key: "other"}}
+    with pytest.raises(LoadError, match=words) as raised:
+        refuse_other_facts(other, facts, "r")
+    assert "other" in str(raised.value)
+    assert facts[what][key] in str(raised.value)
