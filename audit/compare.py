@@ -56,7 +56,7 @@ def compare(
     both = _Both(judge(old, plain, Waivers()), judge(later, plain, Waivers()), *folders)
     settled, tested, alike = settle(list(_changes(both)), policy.family_wise_level)
     why = both.unpaired or (
-        "" if both.paired else "neither run kept what became of each row, so the two records alone speak"
+        "" if both.paired else "what became of each row was not kept by both, so the two records alone speak"
     )
     baseline = Baseline(
         run=str(old.run.get("id", "")),
@@ -287,7 +287,7 @@ def _difference(check: str, old: Measure, new: Measure, pair: "Pair | None", *, 
         unreliable=new.unreliable or old.unreliable,
         left_out=new.left_out or old.left_out,
     )
-    reason = _ALONE if method == "two_intervals" and pair is not None else ""
+    reason = _ALONE if method == "two_intervals" else ""
     return Change(check=check, measure=item, reason=reason, **values)  # type: ignore[arg-type]
 
 

@@ -189,10 +189,10 @@ def _of_attack(scene: _Scene, fools: int, total: int) -> str:
     attack = scene.told.attack
     if fools:
         near = f"lie within epsilon {attack['epsilon']:g} of their rows and inside the valid range"
-        possible = f"are changes that a person could make at a cost of {attack['epsilon']:g}"
+        likely = f"are changes that a person could make at a cost of {attack['epsilon']:g}"
         return (
             f"The failure is there: {fools} of {total} stored examples "
-            f"{possible if attack['method'] == _FEASIBLE else near}, and {_model_of(scene)} misclassifies them."
+            f"{likely if attack['method'] == _FEASIBLE else near}, and {_model_of(scene)} misclassifies them."
         )
     return (
         f"The failure is not there: none of the {total} stored examples fools {_model_of(scene)}. Whether "

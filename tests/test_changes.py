@@ -72,6 +72,13 @@ def test_nothing_worse_and_nothing_compared_are_two_things(record):
     assert view.tables[-1].rows == (("added", "performance.accuracy", "1", "it is new"),)
 
 
+def test_differences_that_rest_on_two_records_are_counted(record):
+    same = change({}, 3, 3, moved="unchanged")
+    alone = replace(same, measure=replace(same.measure, method="two_intervals"))
+    said = comparison_of(told(record, same, alone)).said[2]
+    assert said == "Paired: As it is. Of all differences, 1 rest on the intervals of the two records alone."
+
+
 def test_groups_stand_worst_first_and_those_that_did_not_move_are_shown(record):
     changes = [
         change({"race": "a"}, 1, 1, moved="unchanged"),

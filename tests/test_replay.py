@@ -1,4 +1,4 @@
-"""Replay: a failure that is there is found there, one that is gone is found gone, and what is not said is not."""
+"""Replay: a failure that is there is found, one that is gone is found gone, and the rest is not said."""
 
 import json
 import shutil

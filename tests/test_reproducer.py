@@ -204,8 +204,11 @@ def attack_on(subject, fell, epsilon=0.5):
         epsilon=epsilon, fooled=fell, zero=np.zeros(size, bool), nan=np.zeros(size, bool), late=0,
         rejected={}, kept=kept, examples=-data.inputs[kept],
     )  # fmt: skip
-    return AttackResult(method="pgd", rows=np.arange(size), correct=np.ones(size, bool), at=(entry,), walked=True,
-                        settings={"norm": "linf", "scale": "std"})  # fmt: skip
+    settings = {"norm": "linf", "scale": "std"}
+    right = np.ones(size, bool)
+    return AttackResult(
+        method="pgd", rows=np.arange(size), correct=right, at=(entry,), walked=True, settings=settings
+    )
 
 
 def judgement(**changes):

@@ -1,4 +1,4 @@
-"""Rerun: what a record says was measured is taken at its word only as far as files and digests bear it out."""
+"""Rerun: a record is taken at its word only as far as files and digests bear it out."""
 
 from pathlib import Path
 

@@ -14,7 +14,7 @@ from audit.commands.writing import write_page
 from audit.errors import ConfigError
 from audit.keys import generate, read_public
 from audit.record import read_record, write_record
-from audit.rendered import Sources, browser, candidates, found_out, missing
+from audit.rendered import browser
 from audit.seal import FILE, seal
 from audit.verify import verify
 
@@ -134,16 +134,6 @@ def test_a_file_of_another_name_is_hashed_and_told(run, tmp_path):
     assert any("remarks.txt" in item.text for item in proof.of("noted"))
 
 
-def test_a_file_is_known_by_its_name_alone(run):
-    sources = Sources(run)
-    assert [made.form for made in candidates("reports/index.html", sources)] == ["index"]
-    assert [made.form for made in candidates("reports/junit.xml", sources)] == ["junit"]
-    assert candidates("reports/deep/index.html", sources) == ()
-    assert candidates("technical-report.html", sources) == ()
-    assert candidates("reports/technical-report.docx", sources) == ()
-    assert found_out(read_record(run), "reports/other.html", sources) is None
-
-
 @pytest.mark.slow
 @pytest.mark.browser
 def test_a_pdf_is_printed_again_where_the_same_browser_is(run, tmp_path, monkeypatch):
@@ -161,9 +151,3 @@ def test_a_pdf_is_printed_again_where_the_same_browser_is(run, tmp_path, monkeyp
     elsewhere = verify(run, tmp_path / "a.pub")
     assert elsewhere.exit_code == 0
     assert any("only hashed: it was printed by" in item.text for item in elsewhere.of("noted"))
-
-
-def test_what_was_rendered_with_a_format_that_is_gone_is_told(run):
-    (made,) = candidates("reports/junit.xml", Sources(run))
-    gone = type(made)(**{**vars(made), "form": "of-a-stranger"})
-    assert "is not installed" in missing(gone, Sources(run))

@@ -196,7 +196,10 @@ def _hall(t: float, n: float, skew: float) -> float:
     if abs(skew) < _FLAT:
         return t
     g = skew / math.sqrt(n)
-    return (float(np.cbrt(1.0 + 3.0 * (g * t / 3.0 - g * g / 18.0))) - 1.0) * 3.0 / g
+    inner = g * t - g * g / 6.0
+    # near 1 the root less 1 has digits only this way
+    root = math.expm1(math.log1p(inner) / 3.0) if abs(inner) < 1 else float(np.cbrt(1.0 + inner)) - 1.0
+    return root * 3.0 / g
 
 
 def calibration_bins(statistics: Statistics, level: float) -> Estimate:

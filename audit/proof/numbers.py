@@ -41,7 +41,7 @@ def numbers(record: Json) -> Statements:
     if sound:
         yield proved(
             "numbers",
-            f"{counted(total, 'number')} derived again, interval and all, from their sums by other code; "
+            f"{counted(total, 'number')} derived again, interval and all, from counts by other code; "
             f"each agrees to {TOLERANCE:g} of itself (1e-06 for Cramer's V).",
         )
     yield from _not_derived(left)
