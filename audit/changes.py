@@ -80,12 +80,12 @@ def _said(baseline: Baseline) -> list[str]:
     alike = f"; {number(baseline.alike)} more rest on rows that both answer alike" if baseline.alike else ""
     apart = sum(item.measure.method == "two_intervals" for item in baseline.changes if item.moved)
     but = f" Of all differences, {number(apart)} rest on the intervals of the two records alone."
+    paired = f"{'Paired' if baseline.paired else 'Not paired'}: {sentence(baseline.why)}"
     wrong = f"the chance of any wrong one among them is at most {chance} (Holm)"
     return [
         _first(baseline.changes),
         f"{told}. {count(baseline.comparisons, 'difference')} share one level, so {wrong}{alike}.",
-        f"{'Paired' if baseline.paired else 'Not paired'}: {sentence(baseline.why)}"
-        f"{but if baseline.paired and apart else ''}",
+        f"{paired}{but if baseline.paired and apart else ''}",
     ]
 
 

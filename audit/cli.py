@@ -14,6 +14,7 @@ from audit.commands.checks import checks
 from audit.commands.compare import compare
 from audit.commands.demo import demo
 from audit.commands.documents import documents
+from audit.commands.fingerprint import fingerprint
 from audit.commands.init import init
 from audit.commands.judge import judge
 from audit.commands.keygen import keygen
@@ -43,6 +44,7 @@ _EXAMPLES = (
     (demo, "model-audit demo my-demo"),
     (init, "model-audit init model.pt2 test.csv --target income --sensitive sex,race"),
     (run, "model-audit run audit.toml --out runs/today"),
+    (fingerprint, "model-audit fingerprint audit.toml"),
     (checks, "model-audit checks robustness.pgd"),
     (documents, "model-audit documents"),
     (judge, "model-audit judge runs/today --policy strict.toml"),

@@ -15,7 +15,10 @@ from audit.record import SCHEMA, Finding, Outcome, Planned, Record, write_record
 from audit.stats import proportion
 
 MAIN = "from audit.cli import main; main()"
-COMMANDS = ["demo", "init", "run", "checks", "documents", "judge", "render", "attest", "keygen", "sign", "verify", "schema"]
+COMMANDS = [
+    "demo", "init", "run", "checks", "documents", "judge", "render", "attest", "keygen", "sign",
+    "verify", "schema",
+]  # fmt: skip
 
 
 def call(*arguments, cwd, code=MAIN, **environment):

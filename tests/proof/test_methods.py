@@ -168,7 +168,7 @@ def test_every_method_of_a_record_is_known_here():
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data(), level=LEVELS)
 def test_both_code_paths_give_one_estimate(name, data, level):
     statistics = data.draw(CASES[name])
