@@ -129,7 +129,9 @@ def _head(page: Page) -> Iterator[str]:
     warned = [*page.warnings]
     if outcome.waived:
         warned.append(
-            f"{count(outcome.waived, 'broken limit')} waived: the exit code lets it pass, no verdict does."
+            f"{count(outcome.waived, 'broken limit')} waived: somebody answers for it until a day. It stays FAIL."
+            if outcome.waived == 1
+            else f"{outcome.waived} broken limits waived: somebody answers for each until a day. They stay FAIL."
         )
     if page.altered:
         warned.append(
@@ -147,7 +149,7 @@ def _head(page: Page) -> Iterator[str]:
         yield "Evidence supports a clause; whether the clause is met is for a person to say."
     reasons = page.reasons
     if reasons:
-        yield "Why the answer is not yes:"
+        yield f"{page.reasons_title}:"
         yield _list(safe(sentence(reason), 400) for reason, _ in reasons[:_REASONS])
         yield from _more(len(reasons), _REASONS, "reason")
 
@@ -271,8 +273,9 @@ def _support(support: Support) -> str:
     if support.missing:
         return f"**Missing.** {named} {NONE} {safe(sentence(support.missing), 240)}"
     verdicts = [f"{VERDICT_WORDS[verdict][0]} {TIMES} {total}" for verdict, total in support.counts]
+    verdicts += [f"{support.waived} of the broken ones waived"] if support.waived else []
     doubts = "".join(
-        f" Not to be relied on in part: {safe(sentence(doubt), 240)}" for doubt in support.doubts
+        f" Not all of it is to be relied on: {safe(sentence(doubt), 240)}" for doubt in support.doubts
     )
     return f"{named}. {', '.join(verdicts) or 'Held against no limit'}.{doubts}"
 

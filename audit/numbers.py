@@ -1,14 +1,14 @@
 """Numbers: each measure of a finding as a row of evidence, and the way from a printed number to its row."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from audit.evidence import Measure
 from audit.policy import Judgement
 from audit.reading import counts_in_words, method_in_words
-from audit.record import Finding
-from audit.wording import NONE, condition, interval, number, words
+from audit.record import Finding, Record
+from audit.wording import CHANGE, NONE, condition, interval, is_change, name_of, number, words
 
 Key = tuple[Any, ...]
 _WHOLE = 2.0**53
@@ -44,10 +44,26 @@ class Proof:
     remark: str
 
 
-def proofs_of(finding: Finding, anchor: str, most: int, first: Sequence[Key] = ()) -> list[Proof]:
-    """The rows of evidence of a finding: those of `first` first, in its order, at most `most`."""
+def key_judged(item: Judgement) -> Key:
+    """The same for what a judgement is on: the number itself, or its change since an earlier run."""
+    return key_of(name_of(item), item)
+
+
+def changes_judged(finding: Finding, record: Record) -> list[Measure]:
+    """The changes of a finding's numbers that a limit speaks of, each named as the change that it is."""
+    judged = {key_judged(item) for item in finding.verdicts if is_change(item)}
+    changes = record.baseline.changes if record.baseline else ()
+    mine = [item.measure for item in changes if judged and item.check == finding.check]
+    named = [replace(item, name=f"{CHANGE}{item.name}") for item in mine]
+    return [item for item in named if key_of(item.name, item) in judged]
+
+
+def proofs_of(
+    given: Sequence[Measure], anchor: str, most: int, first: Sequence[Key] = ()
+) -> list[Proof]:
+    """The rows of evidence of some measures: those of `first` first, in its order, at most `most`."""
     places = {key: place for place, key in reversed(list(enumerate(first)))}
-    measures = list(enumerate(finding.measures, 1))
+    measures = list(enumerate(given, 1))
     measures.sort(key=lambda entry: places.get(key_of(entry[1].name, entry[1]), len(places) + len(first)))
     return [
         Proof(

@@ -21,8 +21,10 @@ from audit.judge import judge
 from audit.numbers import (
     Proof,
     Ways,
+    changes_judged,
     groups_of,
     interval_in_words,
+    key_judged,
     key_of,
     proofs_of,
     value_in_words,
@@ -33,6 +35,7 @@ from audit.reading import Reading, how_to_read
 from audit.record import Finding, Record, as_read, canonical
 from audit.waiver import Waiver, fingerprint, idle, model_digest
 from audit.wording import (
+    CHANGE,
     NONE,
     OTHER_POLICY,
     VERDICT_WORDS,
@@ -42,6 +45,7 @@ from audit.wording import (
     fixed_when,
     interval,
     limit_in_words,
+    name_of,
     number,
     roughly,
     setting,
@@ -159,9 +163,14 @@ class Shown:
     def proofs(self) -> list[Proof]:
         """Its numbers with what stands behind each: those held against a limit first, by their verdict."""
         judged = sorted(self.finding.verdicts, key=lambda item: GRAVEST_FIRST.index(item.verdict))
-        first = [key_of(item.measure, item) for item in judged]
+        first = [key_judged(item) for item in judged]
         most = _PROOF_ROWS if self.full else _PROOF_ROWS_SHORT
-        return proofs_of(self.finding, self.anchor, most, first)
+        return proofs_of(self.numbers, self.anchor, most, first)
+
+    @cached_property
+    def numbers(self) -> list[Measure]:
+        """Its numbers, and the changes of them that were held against a limit."""
+        return [*self.finding.measures, *changes_judged(self.finding, self.page.record)]
 
     @cached_property
     def ways(self) -> Ways:
@@ -177,7 +186,7 @@ class Shown:
         """The gravest verdict on each measure that was judged."""
         found: dict[tuple[Any, ...], Verdict] = {}
         for item in sorted(self.finding.verdicts, key=lambda item: GRAVEST_FIRST.index(item.verdict)):
-            found.setdefault(key_of(item.measure, item), item.verdict)
+            found.setdefault(key_judged(item), item.verdict)
         return found
 
     def verdict_on(self, item: Measure) -> Verdict | None:
@@ -189,7 +198,7 @@ class Shown:
         """Decimals of each measure that was judged, so that no end looks equal to a limit that it is not."""
         found: dict[tuple[Any, ...], int] = {}
         for item in self.finding.verdicts:
-            key = key_of(item.measure, item)
+            key = key_judged(item)
             found[key] = max(found.get(key, 0), _decimals(item))
         return found
 
@@ -201,7 +210,7 @@ class Shown:
     def readings(self) -> list[Reading]:
         """How to read each measure that it holds, once for each name."""
         first: dict[str, Measure] = {}
-        for item in self.finding.measures:
+        for item in self.numbers:
             known = first.get(item.name)
             if known is None or (known.low is None and item.low is not None):
                 first[item.name] = item
@@ -250,7 +259,7 @@ class Shown:
     @cached_property
     def measure_of(self) -> dict[tuple[Any, ...], Measure]:
         """The measures by what a judgement knows of them."""
-        return {key_of(item.name, item): item for item in self.finding.measures}
+        return {key_of(item.name, item): item for item in self.numbers}
 
     @cached_property
     def drawings(self) -> list[Drawing]:
@@ -262,7 +271,7 @@ def _panels(shown: Shown) -> list[Panel]:
     groups: dict[tuple[Any, ...], list[tuple[Row, pictures.Span]]] = {}
     for item in shown.finding.verdicts:
         if item.value is not None:
-            key = (item.measure, item.at_least, item.at_most)
+            key = (name_of(item), item.at_least, item.at_most)
             groups.setdefault(key, []).append(_judged_row(item, shown))
     if not groups and shown.finding.status == "measured":
         whole = [item for item in shown.finding.measures if not item.group and item.value is not None]
@@ -277,7 +286,7 @@ def _panels(shown: Shown) -> list[Panel]:
 
 
 def _judged_row(item: Judgement, shown: Shown) -> tuple[Row, pictures.Span]:
-    measure = shown.measure_of.get(key_of(item.measure, item))
+    measure = shown.measure_of.get(key_judged(item))
     decimals = _decimals(item)
     known = measure if measure and measure.value == item.value else None
     row = Row(
@@ -295,7 +304,7 @@ def _judged_row(item: Judgement, shown: Shown) -> tuple[Row, pictures.Span]:
         unreliable=(measure.too_few or measure.unreliable) if measure else "",
         without=measure.left_out if measure else "",
         waived=item.waived,
-        to=shown.ways.by_key.get(key_of(item.measure, item), ""),
+        to=shown.ways.by_key.get(key_judged(item), ""),
     )
     return row, _span(item)
 
@@ -369,19 +378,17 @@ def _panel_title(measure: str, first: Row, counts: Counter[Verdict]) -> str:
         return (
             f"{what or f'{total} numbers'} {'was' if what else 'were'} measured and not held against a limit"
         )
+    limit = f"limit{':' if measure.startswith(CHANGE) else ' of'} {first.asked}"
     if total == 1:
-        said = {Verdict.PASS: "keeps the limit of", Verdict.FAIL: "breaks the limit of"}
-        verb = said.get(first.verdict, "is not settled against the limit of")
-        return f"{name} {verb} {first.asked}"
+        said = {Verdict.PASS: "keeps the", Verdict.FAIL: "breaks the"}
+        return f"{name} {said.get(first.verdict, 'is not settled against the')} {limit}"
     broken, kept = counts[Verdict.FAIL], counts[Verdict.PASS]
     if kept == total:
-        return f"{name}: all {total} keep the limit of {first.asked}"
+        return f"{name}: all {total} keep the {limit}"
     if broken:
-        return (
-            f"{name}: {broken} of {total} {'breaks' if broken == 1 else 'break'} the limit of {first.asked}"
-        )
+        return f"{name}: {broken} of {total} {'breaks' if broken == 1 else 'break'} the {limit}"
     verb = "is" if total - kept == 1 else "are"
-    return f"{name}: {total - kept} of {total} {verb} not settled against the limit of {first.asked}"
+    return f"{name}: {total - kept} of {total} {verb} not settled against the {limit}"
 
 
 def _panel_note(shown: Shown, rows: Sequence[tuple[Row, pictures.Span]]) -> str:
@@ -418,6 +425,7 @@ class Support:
     anchor: str
     pieces: tuple[tuple[str, str], ...]
     counts: tuple[tuple[Verdict, int], ...] = ()
+    waived: int = 0
     doubts: tuple[str, ...] = ()
     missing: str = ""
 
@@ -454,6 +462,7 @@ def _support(source: Source, page: "Page") -> Support:
         anchor=finding.anchor if finding else "",
         pieces=pieces,
         counts=tuple((verdict, counts[verdict]) for verdict in GRAVEST_FIRST if verdict in counts),
+        waived=sum(bool(item.waived) for item in source.verdicts),
         doubts=source.doubts,
         missing=source.missing,
     )
@@ -597,10 +606,16 @@ class Page:
                 return f"{warning}{title}: {said}", shown.anchor
             rest = said.removeprefix(_spoken_of(item))
             where = condition({**item.group, **item.settings})
-            what = f"{words(item.measure).lower()} {limit_in_words(item)}" + (f", {where}" if where else "")
-            way = shown.ways.by_key.get(key_of(item.measure, item), "")
+            what = f"{words(name_of(item)).lower()} {limit_in_words(item)}" + (f", {where}" if where else "")
+            way = shown.ways.by_key.get(key_judged(item), "")
             return f"{warning}{title}: {what}: {rest}", way or shown.anchor
         return reason, ""
+
+    @property
+    def reasons_title(self) -> str:
+        """What the reasons explain."""
+        is_yes = self.record.verdict.verdict is Verdict.PASS and not self.record.verdict.exit_code
+        return "What else must be known" if is_yes else "Why the answer is not yes"
 
     @cached_property
     def has_findings(self) -> bool:
@@ -673,7 +688,7 @@ class Page:
             for item in shown.finding.verdicts:
                 row, span = _judged_row(item, shown)
                 where = "" if row.label == "All rows" else f", {row.label}"
-                label = f"{words(item.measure)}{where}"
+                label = f"{words(name_of(item))}{where}"
                 rows.append(replace(row, label=label, strip=pictures.aligned(span)))
         return sorted(rows, key=lambda row: GRAVEST_FIRST.index(row.verdict))
 

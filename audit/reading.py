@@ -64,6 +64,10 @@ def how_to_read(item: Measure) -> Reading:
 
 
 def _known(name: str) -> tuple[str, str]:
+    if name.startswith(CHANGE):
+        called = words(name.removeprefix(CHANGE)).lower()
+        what = f"How much the {called} of this run differs from that of the run it is compared with."
+        return what, f"{called} now − {called} then"
     found = _texts()["measures"].get(name)
     if found:
         return str(found[0]), str(found[1])

@@ -12,7 +12,7 @@ _NO_FILE = {"fingerprint": "the rows as read", "factory_sha256": "the file of it
 
 
 def configured(told: Mapping[str, Any], place: str, batch_size: int | None, folder: Path) -> Config:
-    """The configuration as it was, with the batch size that was used.
+    """The configuration as it was, with the batch size that was used, on whatever accelerator is here.
 
     Args:
         told: its sections as JSON values, `model` and `data` among them.
@@ -31,6 +31,8 @@ def configured(told: Mapping[str, Any], place: str, batch_size: int | None, fold
             model.pop("threshold", None)
         if batch_size is not None:
             model["batch_size"] = batch_size
+        if model.get("device", "cpu") != "cpu":
+            model["device"] = "auto"
         config = Config.model_validate({**told, "model": model})
     except (KeyError, TypeError, AttributeError, ValidationError) as error:
         said = " ".join(str(error).split())[:200]

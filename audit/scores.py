@@ -22,6 +22,7 @@ Ints = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
 _TAIL_DRAWS = 5
 _NO_SPREAD = 1e-12
+_HALF = 0.5
 _BIASED = frozenset({"ks", "ece"})
 
 
@@ -305,7 +306,10 @@ def _unskewed(quantile: float, n: float, skew: float) -> float:
     if abs(skew) < _NO_SPREAD:
         return quantile
     root = math.sqrt(n)
-    return 3 * root / skew * (math.cbrt(1 + skew * (quantile / root - skew / (6 * n))) - 1)
+    inside = skew * (quantile / root - skew / (6 * n))
+    # Near 1 the difference cbrt(1 + x) - 1 would lose its digits.
+    cube = math.expm1(math.log1p(inside) / 3) if inside > -_HALF else math.cbrt(1 + inside) - 1
+    return 3 * root / skew * cube
 
 
 def _value(metric: str, negatives: Ints, positives: Ints, scores: Sequence[float]) -> Doubles:

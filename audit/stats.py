@@ -27,6 +27,7 @@ DEFAULT_LEVEL = 0.95
 _BISECTIONS = 80
 _EXACT_BELOW = 10
 _ROUNDING = 1e-12
+_WIDEST = 700.0  # of a logarithm: beyond it a number is no longer finite
 
 
 def normal_quantile(level: float) -> float:
@@ -260,7 +261,8 @@ def r_squared(statistics: Statistics, level: float) -> Estimate:
         return 1 - ratio, None, None
     own, other = float(statistics["error_sd"]) / error, float(statistics["spread_sd"]) / spread
     variance = own**2 + other**2 - 2 * float(statistics["covariance"]) / (error * spread)
-    factor = math.exp(float(stdtrit(n - 1, 0.5 + level / 2)) * math.sqrt(max(0.0, variance) / n))
+    width = float(stdtrit(n - 1, 0.5 + level / 2)) * math.sqrt(max(0.0, variance) / n)
+    factor = math.exp(min(width, _WIDEST))
     return 1 - ratio, 1 - ratio * factor, 1 - ratio / factor
 
 

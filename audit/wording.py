@@ -22,6 +22,7 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _LONG_TEXT = 20_000
 _NO_WORSE = "no worse than"
+CHANGE = "change_of_"
 _INLINE = 6
 _TINY = 1e-3
 _HUGE = 1e7
@@ -188,6 +189,16 @@ def interval(low: float | None, high: float | None, decimals: int = 3) -> str:
     if low is None or high is None:
         return NONE
     return f"{number(low, decimals)} to {number(high, decimals)}"
+
+
+def is_change(item: Any) -> bool:
+    """Whether a judgement is on the change since an earlier run, so that its numbers are differences."""
+    return str(item.limit).startswith(f"{item.measure} {_NO_WORSE} ")
+
+
+def name_of(item: Any) -> str:
+    """What a judgement is on: its measure, or the change of it."""
+    return f"{CHANGE}{item.measure}" if is_change(item) else str(item.measure)
 
 
 def limit_in_words(item: Any) -> str:

@@ -347,3 +347,24 @@ def test_altered_tensors_are_refused(broken_run, tmp_path):
     (folder / TENSORS).unlink()
     with pytest.raises(ConfigError, match="cannot be read"):
         read_tensors(folder, told)
+
+
+def test_a_seal_covers_them(broken_run, tmp_path):
+    home = Path(shutil.copytree(broken_run.parent.parent, tmp_path / "loans"))
+    program = Path(sys.executable).with_name("model-audit")
+
+    def said(*words):
+        done = subprocess.run([program, *words], cwd=home, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    assert said("keygen", "--out", "audit.key")[0] == 0
+    assert said("sign", "runs/broken", "--key", "audit.key")[0] == 0
+    code, told = said("verify", "runs/broken", "--key", "audit.pub")
+    assert code == 0, told
+    path = by_check(home / "runs" / "broken")["robustness.pgd"] / TENSORS
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    code, told = said("verify", "runs/broken", "--key", "audit.pub")
+    assert code == 1
+    assert f"artifacts/{path.parent.name}/{TENSORS}" in told

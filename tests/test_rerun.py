@@ -21,6 +21,8 @@ def test_a_written_out_configuration_reads_as_the_same(tmp_path):
     assert found.model_dump(mode="json") == whole()
     assert found.folder == tmp_path
     assert configured(whole(), "the record", 64, tmp_path).model.batch_size == 64
+    assert configured(whole(device="cuda:1"), "the record", None, tmp_path).model.device == "auto"
+    assert configured(whole(device="cpu"), "the record", None, tmp_path).model.device == "cpu"
     scores = {"model": {"predictions": "score", "threshold": 0.3}, "data": {"path": "d.csv"}}
     written = Config.model_validate(scores).model_dump(mode="json")
     assert configured(written, "the record", None, tmp_path).model.threshold == 0.3

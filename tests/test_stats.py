@@ -309,3 +309,11 @@ def test_a_true_difference_above_the_limit_seldom_passes(rates, sizes, limit):
         for _ in range(400)
     )
     assert passed <= 0.05 * 400
+
+
+def test_r_squared_of_three_wild_rows_at_a_high_level_is_wide_and_finite():
+    wild = {"n": 3, "error": 1.0, "spread": 1.0, "error_sd": 1.7, "spread_sd": 1.7, "covariance": -2.9}
+    value, low, high = stats.METHODS["r_squared"](wild, 1 - 1e-9)
+    assert value == 0
+    assert -math.inf < low < -1e300
+    assert 0.99 < high <= 1

@@ -16,10 +16,10 @@ from audit.judge import judge
 from audit.policy import Judgement, Leniency, Policy, Verdict
 from audit.record import Finding, Record, canonical, plain
 from audit.waiver import fingerprint
-from audit.wording import FINDING_WORDS
+from audit.wording import FINDING_WORDS, sentence
 
-EXIT_WORDS = {
-    EXIT_OK: "every planned check was measured and every limit held",
+_EXIT_WORDS = {
+    EXIT_OK: "every limit that was judged held, and nothing that was asked for is missing",
     EXIT_LIMIT_BROKEN: "a limit was broken",
     EXIT_CANNOT_SAY_YES: "no limit was broken, but the audit cannot say yes",
 }
@@ -54,6 +54,22 @@ class Answer:
     finding: Finding | None = None
     judgement: Judgement | None = None
     asked: bool = True
+
+
+def exit_words(record: Record) -> str:
+    """What the exit code of a record says. A limit that is waived, or let go by the policy, did not hold."""
+    outcome = record.verdict
+    said = _EXIT_WORDS.get(outcome.exit_code, f"exit code {outcome.exit_code}")
+    if outcome.exit_code == EXIT_OK and outcome.verdict is not Verdict.PASS:
+        said = "nothing stops a pipeline, and that is no yes: what did not hold is waived or let go"
+    if outcome.exit_code == EXIT_CANNOT_SAY_YES and outcome.waived:
+        said = "the audit cannot say yes, and every limit that was broken is waived"
+    return said
+
+
+def left_out(record: Record) -> tuple[str, ...]:
+    """Every check that was taken out of the plan, as a sentence with the reason."""
+    return tuple(f"{item.check} was left out of this run: {sentence(item.reason)}" for item in record.left_out)
 
 
 def derived(record: Record) -> Record:

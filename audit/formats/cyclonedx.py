@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from audit.evidence import Measure
-from audit.formats.answers import Answer, answers, record_sha256, told
+from audit.evidence import Doubt, Measure
+from audit.formats.answers import Answer, answers, left_out, record_sha256, told
 from audit.formats.text import as_json, file_of, line, moment, number, sha256_of, where
 from audit.policy import Verdict
 from audit.record import Finding, Record
@@ -52,6 +52,7 @@ def _metadata(record: Record, digest: str) -> dict[str, Any]:
         ("exit_code", str(outcome.exit_code)),
         ("planned", str(outcome.planned)),
         ("measured", str(outcome.measured)),
+        ("waived", str(outcome.waived)),
         ("record_sha256", digest),
         *(("reason", reason) for reason in outcome.reasons),
     ]
@@ -140,9 +141,11 @@ def _limitations(record: Record, given: Sequence[Answer]) -> Iterator[str]:
     for finding in record.findings:
         yield from (f"{finding.check}: {sentence(text)}" for text in finding.caveats)
         yield from (text for item in finding.measures for text in _doubts(finding, item))
+        yield from (_against(doubt) for doubt in finding.doubts)
     for answer in given:
         if answer.verdict is Verdict.BROKEN and answer.judgement is None:
             yield f"{answer.check}: {told(answer)}"
+    yield from left_out(record)
 
 
 def _doubts(finding: Finding, item: Measure) -> Iterator[str]:
@@ -153,6 +156,12 @@ def _doubts(finding: Finding, item: Measure) -> Iterator[str]:
         yield f"{named} is unreliable: {sentence(item.unreliable)}"
     if item.too_few:
         yield f"{named} is shown and not judged: {sentence(item.too_few)}"
+
+
+def _against(doubt: Doubt) -> str:
+    """What a finding says against numbers of other checks."""
+    named = f"{', '.join(doubt.measures)} of {', '.join(doubt.checks)}"
+    return f"{named} must not be relied on: {sentence(doubt.reason)}"
 
 
 def _fairness(given: Sequence[Answer]) -> Iterator[dict[str, str]]:

@@ -84,4 +84,6 @@ def _outcome(record: Record) -> dict[str, Any]:
         "counts": ordered(outcome.counts),
         "planned": outcome.planned,
         "measured": outcome.measured,
+        "waived": outcome.waived,
+        "leftOut": [line(item.check) for item in record.left_out],
     }

@@ -2,7 +2,7 @@
 
 PASS is a case that passed. FAIL is a `failure`, BROKEN an `error`, and all the others, a waived FAIL among
 them, are `skipped` with their reason. Since a skipped case stops nobody, the first suite holds one case for
-the whole audit, which fails or errs whenever the exit code is not 0.
+the whole audit, which fails or errs whenever the exit code is not 0, and passes on a PASS alone.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from audit.errors import EXIT_LIMIT_BROKEN, EXIT_OK
-from audit.formats.answers import EXIT_WORDS, Answer, advice, answers, numbers, told
+from audit.formats.answers import Answer, advice, answers, exit_words, numbers, told
 from audit.formats.text import line, moment
 from audit.policy import Verdict
 from audit.record import Finding, Record
@@ -45,8 +45,9 @@ def _whole(record: Record) -> ET.Element:
     """The suite of one case that tells the exit code."""
     code = record.verdict.exit_code
     suite = ET.Element("testsuite", name="audit", tests="1")
-    tag = {EXIT_OK: "", EXIT_LIMIT_BROKEN: "failure"}.get(code, "error")
-    words = EXIT_WORDS.get(code, f"exit code {code}")
+    yes = "" if record.verdict.verdict is Verdict.PASS else "skipped"
+    tag = {EXIT_OK: yes, EXIT_LIMIT_BROKEN: "failure"}.get(code, "error")
+    words = exit_words(record)
     case = ET.SubElement(suite, "testcase", name="the audit says yes", classname="audit")
     reasons = "\n".join(visible(reason) for reason in record.verdict.reasons)
     _outcome(case, tag, record.verdict.verdict, words, reasons or words)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from audit.formats.answers import EXIT_WORDS, Answer, answers, numbers, record_sha256, told
+from audit.formats.answers import Answer, answers, exit_words, left_out, numbers, record_sha256, told
 from audit.formats.text import as_json, file_of, line, moment, sha256_of
 from audit.policy import Verdict
 from audit.record import Finding, Record
@@ -94,13 +94,14 @@ def _results(record: Record, ids: _Ids) -> dict[str, Any]:
     return {
         "uuid": ids.of("result"),
         "title": f"Audit verdict: {record.verdict.verdict.replace('_', ' ')}",
-        "description": _text("\n\n".join(record.verdict.reasons) or EXIT_WORDS.get(code, "")),
+        "description": _text("\n\n".join(record.verdict.reasons) or exit_words(record)),
         "start": _time(record, "started"),
         "end": _time(record, "finished"),
         "props": _props(verdict=record.verdict.verdict, exit_code=code, record_sha256=ids.digest),
         "local-definitions": {"components": _components(record, ids)},
         "reviewed-controls": {"control-selections": [_selection(record)]},
         **{key: entries for key, entries in lists.items() if entries},
+        **({"remarks": _text("\n\n".join(left_out(record)))} if record.left_out else {}),
     }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from audit.formats.answers import EXIT_WORDS, Answer, advice, answers, told
+from audit.formats.answers import Answer, advice, answers, exit_words, told
 from audit.formats.taxonomies import Reference, Taxonomies, taxonomies
 from audit.formats.text import as_json, file_of, line, moment, ordered, sha256_of
 from audit.policy import Verdict
@@ -106,7 +106,7 @@ def _invocation(record: Record, given: Sequence[Answer], places: Mapping[str, in
     return {
         "executionSuccessful": not broken and not record.run.get("interrupted", False),
         "exitCode": code,
-        "exitCodeDescription": EXIT_WORDS.get(code, ""),
+        "exitCodeDescription": exit_words(record),
         **{key: moment(value) for key, value in times.items() if moment(value)},
         "toolExecutionNotifications": [_notification(answer, places[answer.check]) for answer in broken],
     }

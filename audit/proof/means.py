@@ -63,7 +63,8 @@ def r_squared(statistics: Statistics, level: float) -> Estimate:
         return value, None, None
     a, b = float(statistics["error_sd"]), float(statistics["spread_sd"])
     variance = (a / error) ** 2 - 2 * float(statistics["covariance"]) / error / spread + (b / spread) ** 2
-    reach, place = student(n - 1.0, level) * math.sqrt(max(0.0, variance) / n), math.log(error / spread)
+    reach = min(700.0, student(n - 1.0, level) * math.sqrt(max(0.0, variance) / n))  # finite, whatever it is
+    place = math.log(error / spread)
     return value, -math.expm1(place + reach), -math.expm1(place - reach)
 
 
