@@ -55,7 +55,8 @@ class Source:
     Attributes:
         capability: what was asked for.
         findings: places of the findings of that check in the record.
-        measures: the measures that count as evidence: of the right name, of whom was asked, and defined.
+        measures: the measures that count as evidence: of the right name, of whom was asked, and defined;
+            none where their own check lets none of them stand.
         verdicts: what the policy says of them.
         doubts: why some of them must not be relied on.
         missing: why there is no evidence; empty when there is.
@@ -197,16 +198,24 @@ def _source(capability: Capability, record: Record) -> Source:
     named = [item for _, finding in found for item in _named(finding, capability)]
     asked = [item for item in named if _is_asked(item.group, item.settings, capability, record)]
     counted = tuple(item for item in asked if item.value is not None)
-    if not counted:
+    if not any(_is_sound(item) for item in counted):
         missing = _missing(capability, [finding for _, finding in found], named, asked, record)
-        return Source(capability=capability, findings=places, missing=missing)
+        counted = ()
+    else:
+        missing = ""
     return Source(
         capability=capability,
         findings=places,
         measures=counted,
         verdicts=tuple(_verdicts([finding for _, finding in found], capability, record)),
         doubts=tuple(_doubts(counted, capability, record)),
+        missing=missing,
     )
+
+
+def _is_sound(item: Measure) -> bool:
+    """Whether its own check lets the number stand. What other checks say against it is told beside it."""
+    return not (item.unreliable or item.too_few)
 
 
 def _named(finding: Finding, capability: Capability) -> list[Measure]:
@@ -251,6 +260,9 @@ def _missing(
     record: Record,
 ) -> str:
     """Why a capability has no evidence, as the end of a sentence."""
+    known = next((item for item in asked if item.value is not None), None)
+    if known is not None:
+        return f"measured, and not to be relied on: {known.unreliable or known.too_few}"
     if asked:
         return f"not defined: {asked[0].reason or 'the value is undefined'}"
     if named:

@@ -128,11 +128,8 @@ def _head(page: Page) -> Iterator[str]:
     yield f"**{word}.** {meaning}"
     warned = [*page.warnings]
     if outcome.waived:
-        warned.append(
-            f"{count(outcome.waived, 'broken limit')} waived: somebody answers for it until a day. It stays FAIL."
-            if outcome.waived == 1
-            else f"{outcome.waived} broken limits waived: somebody answers for each until a day. They stay FAIL."
-        )
+        many = count(outcome.waived, "broken limit")
+        warned.append(f"{many} waived: somebody answers for each until a day. A waived limit stays broken.")
     if page.altered:
         warned.append(
             "The verdicts written in this record do not follow from its numbers and its policy. "

@@ -58,9 +58,7 @@ def changes_judged(finding: Finding, record: Record) -> list[Measure]:
     return [item for item in named if key_of(item.name, item) in judged]
 
 
-def proofs_of(
-    given: Sequence[Measure], anchor: str, most: int, first: Sequence[Key] = ()
-) -> list[Proof]:
+def proofs_of(given: Sequence[Measure], anchor: str, most: int, first: Sequence[Key] = ()) -> list[Proof]:
     """The rows of evidence of some measures: those of `first` first, in its order, at most `most`."""
     places = {key: place for place, key in reversed(list(enumerate(first)))}
     measures = list(enumerate(given, 1))

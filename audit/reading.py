@@ -11,7 +11,7 @@ from typing import Any
 
 from audit.evidence import Measure
 from audit.resources import TEMPLATES
-from audit.wording import MINUS, condition, number, setting, words
+from audit.wording import CHANGE, MINUS, condition, number, setting, words
 
 _ENDINGS = {
     "_difference": (
@@ -67,7 +67,8 @@ def _known(name: str) -> tuple[str, str]:
     if name.startswith(CHANGE):
         called = words(name.removeprefix(CHANGE)).lower()
         what = f"How much the {called} of this run differs from that of the run it is compared with."
-        return what, f"{called} now − {called} then"
+        near = "where it is best at 0 or at 1, it is how near it comes to that"
+        return what, f"{called} now {MINUS} {called} in the earlier run; {near}"
     found = _texts()["measures"].get(name)
     if found:
         return str(found[0]), str(found[1])

@@ -13,6 +13,7 @@ alone: their counts carry no interval that would say how far they may move.
 """
 
 import hashlib
+import math
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,6 +42,7 @@ RELATIVE = 1e-6
 EDGE = 0.1
 State = Literal["identical", "within tolerance", "differs", "only in the record", "only here"]
 _DRAWN_BY = "seed"
+_ROUNDED = 1e-5
 _NOT_A_PLACE = ("cores",)
 
 
@@ -354,7 +356,7 @@ def _check(old: Finding, new: Finding | None, rule: _Rule, lost: str) -> Again:
 def _numbers(old: Finding, new: Finding | None, rule: _Rule) -> Iterator[Number]:
     """Every measure, and every number in a table."""
     after = new.measures if new is not None else ()
-    for before, now in _paired(old.measures, after, _key):
+    for before, now in _rounded(list(_paired(old.measures, after, _key))):
         item = before or now
         if item is not None:
             yield Number(
@@ -381,6 +383,32 @@ def _paired(old: Sequence[Any], new: Sequence[Any], key: Any) -> Iterator[tuple[
         same = left.get(key(item))
         yield item, same.pop(0) if same else None
     yield from ((None, item) for items in left.values() for item in items)
+
+
+def _rounded(pairs: list[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
+    """The pairs, where those alone on their side are joined if only measured settings were rounded otherwise."""
+    alone = [now for before, now in pairs if before is None]
+    for before, now in pairs:
+        if before is None:
+            continue
+        found = next((item for item in alone if now is None and _alike(before, item)), now)
+        if found is not now:
+            alone = [item for item in alone if item is not found]
+        yield before, found
+    yield from ((None, item) for item in alone)
+
+
+def _alike(old: Measure, new: Measure) -> bool:
+    """Whether two numbers are the same one: a setting such as the mean score of a bin is itself measured."""
+    if (old.name, dict(old.group), old.settings.keys()) != (new.name, dict(new.group), new.settings.keys()):
+        return False
+    return all(_same_setting(old.settings[key], new.settings[key]) for key in old.settings)
+
+
+def _same_setting(old: Any, new: Any) -> bool:
+    if isinstance(old, float) and isinstance(new, float):
+        return math.isclose(old, new, rel_tol=_ROUNDED)
+    return bool(old == new)
 
 
 def _key(item: Measure) -> str:

@@ -2,6 +2,7 @@
 
 import runpy
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from audit.judge import judge
 from audit.policy import Limit, Policy, Verdict
 from audit.record import SCHEMA, Cost, Finding, Outcome, Planned, Record
 from audit.stats import proportion
+from audit.waiver import Waiver, Waivers, fingerprint, model_digest
 
 _BUILD = runpy.run_path(str(Path(__file__).parent / "golden" / "builder.py"))["build"]
 HOSTILE = (
@@ -84,6 +86,16 @@ def every_verdict(**policy: Any) -> Record:
     limits = [Limit(check="a.measured", measure=name, at_least=0.8) for name in names]
     limits += [Limit(check="b.misfit", measure="rate", at_most=0.5)]
     return made(tuple(findings), policy=Policy(limits=tuple(limits), **policy))
+
+
+def waived(record: Record, owner: str = "A. Lee", reason: str = "mended in v2") -> Record:
+    """The record with a waiver for each of its broken limits."""
+    given = tuple(
+        Waiver(finding=fingerprint(finding.check, item), model=model_digest(record.model), owner=owner,
+               reason=reason, expires=date(2026, 12, 1), check=finding.check, limit=item.limit)
+        for finding in record.findings for item in finding.verdicts if item.verdict is Verdict.FAIL
+    )  # fmt: skip
+    return judge(record, waivers=Waivers(given=given, day=date(2026, 11, 21)))
 
 
 def hostile(text: str) -> Record:

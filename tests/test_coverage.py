@@ -295,11 +295,39 @@ def test_a_verdict_stands_with_the_clause_that_speaks_of_the_same_people() -> No
 
 def test_doubts_stand_with_the_evidence_that_they_speak_of() -> None:
     shaky = replace(proportion("robust_accuracy", 9, 10), unreliable="the attack failed")
+    sound = proportion("robust_accuracy", 9, 10, settings={"epsilon": 0.1})
     doubt = Doubt(checks=("a.b",), measures=("robust_accuracy",), reason="gradients are masked")
     other = Doubt(checks=("a.b",), measures=("accuracy",), reason="another thing")
-    record = made(measured("a.b", shaky), measured("a.c", doubts=(doubt, other)))
+    record = made(measured("a.b", shaky, sound), measured("a.c", doubts=(doubt, other)))
     found = one(record, clause(("a.b", ("robust_accuracy",), None)))
     assert found.sources[0].doubts == ("the attack failed", "gradients are masked")
+
+
+@pytest.mark.parametrize("why", ["unreliable", "too_few"])
+def test_a_number_that_its_own_check_does_not_let_stand_is_no_evidence_and_keeps_its_verdict(why) -> None:
+    shaky = replace(proportion("robust_accuracy", 1, 100), **{why: "the attack failed"})
+    sound = proportion("robust_accuracy", 90, 100, settings={"epsilon": 0.1})
+    limits = Policy(limits=(Limit(check="a.b", measure="robust_accuracy", at_least=0.5),))
+    asked = clause(("a.b", ("robust_accuracy",), None))
+    alone = one(judge(made(measured("a.b", shaky)), limits), asked)
+    assert alone.status is Status.NOT_EVIDENCED
+    (source,) = alone.sources
+    assert (source.missing, source.measures) == ("measured, and not to be relied on: the attack failed", ())
+    assert sum(source.counts.values()) == 1
+    beside = one(judge(made(measured("a.b", shaky, sound)), limits), asked)
+    assert beside.status is Status.MEASURED
+    assert beside.sources[0].doubts == ("the attack failed",)
+
+
+def test_dropping_the_check_that_doubts_a_number_makes_no_clause_better() -> None:
+    doubt = Doubt(checks=("a.b",), measures=("robust_accuracy",), reason="gradients are masked")
+    number, asked = proportion("robust_accuracy", 9, 10), clause(("a.b", ("robust_accuracy",), None))
+    with_it, without = (
+        made(measured("a.b", number), measured("a.c", doubts=(doubt,))),
+        made(measured("a.b", number)),
+    )
+    assert one(with_it, asked).status is one(without, asked).status is Status.MEASURED
+    assert one(with_it, asked).sources[0].doubts == ("gradients are masked",)
 
 
 def test_open_items_are_the_statements_that_are_left(record) -> None:

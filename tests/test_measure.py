@@ -1,6 +1,7 @@
 """Whatever a check does, a finding comes of it, and never a pass by accident."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +19,10 @@ from audit.evidence import Evidence, Figure, Measure, Table
 from audit.load import no_model
 from audit.measure import fitting, is_untouched, measure, set_up
 from audit.model import Model
+from audit.policy import Limit, Policy
 from audit.products.predictions import predictions
 from audit.registry import Broken
+from audit.reproducer import Wanted
 from audit.stats import proportion
 
 
@@ -487,3 +490,38 @@ def test_a_change_of_counted_data_is_noticed_in_the_rows_and_in_the_people(weigh
     assert finding.status == "broken"
     assert "left the model or the data changed" in finding.reason
     assert not is_untouched(on)
+
+
+def test_a_broken_limit_keeps_rows_and_changes_neither_numbers_nor_passes(tmp_path):
+    def passes(on):
+        return on.model.passes.forward, on.model.passes.backward
+
+    limit = Limit(check="performance.accuracy", measure="accuracy", at_least=0.99)
+    wanted = Wanted(policy=Policy(limits=(limit,)), config={}, folder=Path())
+    plain, keeping = (bench(products={"predictions": predictions}) for _ in range(2))
+    keeping = replace(keeping, wanted=wanted)
+    bare = measure(accuracy, {}, plain, tmp_path / "bare")
+    kept = measure(accuracy, {}, keeping, tmp_path / "kept")
+    assert kept.measures == bare.measures
+    assert passes(keeping) == passes(plain)
+    assert kept.cost.forward_rows == bare.cost.forward_rows
+    assert kept.artifacts[-len(bare.artifacts) :] == bare.artifacts
+    assert [Path(item.path).name for item in kept.artifacts[:2]] == ["replay.json", "tensors.npz"]
+    assert is_untouched(keeping)
+    assert measure(accuracy, {}, keeping, None).artifacts == ()
+
+
+def test_a_reproducer_that_cannot_be_kept_spoils_no_number(tmp_path):
+    limit = Limit(check="performance.accuracy", measure="accuracy", at_least=0.99)
+    wanted = Wanted(policy=Policy(limits=(limit,)), config={}, folder=Path())
+    on = replace(bench(products={"predictions": predictions}), wanted=wanted)
+    good = measure(accuracy, {}, on, tmp_path)
+    name = Path(good.artifacts[0].path).parent.name
+    for file in (tmp_path / "artifacts" / name).iterdir():
+        file.unlink()
+    (tmp_path / "artifacts" / name).rmdir()
+    (tmp_path / "artifacts" / name).write_text("a file where the folder should be")
+    finding = measure(accuracy, {}, on, tmp_path)
+    assert finding.status == "measured"
+    assert finding.measures == good.measures
+    assert finding.caveats[-1].startswith("No reproducer of a broken limit could be kept: FileExistsError")

@@ -19,17 +19,17 @@ MEASURES = (
     Measure(name="undefined", value=None, reason="nobody"),
 )
 FINDING = Finding(check="f.g", version="1", title="G", status="measured", measures=MEASURES)
-PROOFS = proofs_of(FINDING, "finding-f-g", 100)
+PROOFS = proofs_of(FINDING.measures, "finding-f-g", 100)
 WAYS = Ways(PROOFS)
 
 
 def test_rows_stand_in_the_order_of_the_record_and_what_was_judged_first() -> None:
     assert [proof.anchor for proof in PROOFS] == [f"n{i}-finding-f-g" for i in range(1, 7)]
     first = [key_of(MEASURES[4].name, MEASURES[4]), key_of(MEASURES[1].name, MEASURES[1])]
-    few = proofs_of(FINDING, "finding-f-g", 3, first)
+    few = proofs_of(FINDING.measures, "finding-f-g", 3, first)
     assert [proof.anchor for proof in few] == ["n5-finding-f-g", "n2-finding-f-g", "n1-finding-f-g"]
-    assert {proof.anchor for proof in proofs_of(FINDING, "", 9)} == {""}
-    assert Ways(proofs_of(FINDING, "", 9)).by_key == {}
+    assert {proof.anchor for proof in proofs_of(FINDING.measures, "", 9)} == {""}
+    assert Ways(proofs_of(FINDING.measures, "", 9)).by_key == {}
 
 
 def test_a_row_says_of_whom_from_which_counts_and_by_which_method() -> None:

@@ -5,6 +5,7 @@ import pytest
 from audit.config import Config
 from audit.errors import ConfigError
 from audit.plan import Options, plan_run
+from audit.record import LeftOut, Planned
 from audit.registry import installed_checks
 
 CHECKS = installed_checks()
@@ -102,3 +103,10 @@ def test_a_setting_of_an_unknown_check_is_refused_under_every_profile():
     for profile in ("standard", "quick"):
         with pytest.raises(ConfigError, match=r"'robustness\.pdg' is not an installed check"):
             planned(["robustness.*"], settings={"robustness.pdg": {}}, profile=profile)
+
+
+def test_an_exact_plan_is_run_as_it_is_whatever_the_configuration_says():
+    exactly = (Planned(check="robustness.fgsm", asked="pattern", settings={"rows": 5}),)
+    out = (LeftOut(check="robustness.pgd", reason="it cannot be run here"),)
+    options = Options(exactly=exactly, left_out=out)
+    assert plan_run(config(["robustness.*"], LIMIT), options, CHECKS) == (exactly, out)

@@ -295,6 +295,21 @@ def test_numbers_of_the_same_name_are_paired_in_their_order():
     assert states == ["identical", "differs", "only here"]
 
 
+def test_a_setting_that_is_itself_measured_may_be_rounded_otherwise():
+    def binned(x, score):
+        return replace(share(x), settings={"bin": 1, "mean_score": score})
+
+    old = finding(measures=(binned(5, 0.25), binned(6, 0.5)))
+    near_by = finding(measures=(binned(5, 0.25 + 1e-8), binned(6, 0.5 - 1e-8)))
+    assert [item.state for item in _check(old, near_by, HERE, "").numbers] == ["within tolerance"] * 2
+    far = finding(measures=(binned(5, 0.25 + 1e-8), binned(6, 0.51)))
+    states = [item.state for item in _check(old, far, HERE, "").numbers]
+    assert states == ["within tolerance", "only in the record", "only here"]
+    other = finding(measures=(replace(binned(5, 0.25 + 1e-8), group={"sex": "f"}), binned(6, 0.5)))
+    states = [item.state for item in _check(old, other, HERE, "").numbers]
+    assert states == ["only in the record", "identical", "only here"]
+
+
 def test_which_checks_draw():
     products = installed_products()
     assert not draws(installed_check("performance.accuracy"), products)

@@ -327,4 +327,5 @@ def test_the_auc_of_a_rare_class_is_not_surer_than_it_is():
 @pytest.mark.parametrize("small", [1e-3, 1e-6, 1e-9, -1e-9])
 def test_a_skew_that_is_nearly_none_loses_no_digits(small):
     slope = small / 100**0.5 * (1.96**2 / 3 + 1 / 6)  # the first term of the series
-    assert scores._unskewed(1.96, 100, small) == pytest.approx(1.96 - slope, rel=1e-12, abs=1e-13 + 10 * small**2)
+    found = scores._unskewed(1.96, 100, small)
+    assert found == pytest.approx(1.96 - slope, rel=1e-12, abs=1e-13 + 10 * small**2)

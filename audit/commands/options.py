@@ -15,7 +15,8 @@ Formats = Annotated[
     typer.Option(
         "--format",
         help="The document as `html`, `md` or `pdf`, or a file for another program: `junit`, `sarif`, "
-        "`cyclonedx`, `oscal`, `in-toto`, `badge`. Give it again for more.",
+        "`cyclonedx`, `oscal`, `in-toto`, `badge`. `pdf` needs an installed Chromium, Chrome or Edge. "
+        "Give it again for more.",
     ),
 ]
 

@@ -69,7 +69,9 @@ def exit_words(record: Record) -> str:
 
 def left_out(record: Record) -> tuple[str, ...]:
     """Every check that was taken out of the plan, as a sentence with the reason."""
-    return tuple(f"{item.check} was left out of this run: {sentence(item.reason)}" for item in record.left_out)
+    return tuple(
+        f"{item.check} was left out of this run: {sentence(item.reason)}" for item in record.left_out
+    )
 
 
 def derived(record: Record) -> Record:

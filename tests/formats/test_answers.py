@@ -10,8 +10,11 @@ import records
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audit.formats.answers import EXIT_WORDS, advice, answers, derived, numbers, record_sha256, told
+from audit.formats.answers import advice, answers, derived, exit_words, left_out, numbers, record_sha256, told
+from audit.formats.cyclonedx import cyclonedx
+from audit.formats.in_toto import in_toto
 from audit.formats.junit import junit
+from audit.formats.oscal import oscal
 from audit.formats.sarif import sarif
 from audit.judge import judge
 from audit.policy import Limit, Policy, Verdict
@@ -184,9 +187,69 @@ def test_numbers_are_those_of_the_judgement(tmp_path):
     assert numbers(silent) == {}
 
 
-def test_every_exit_code_of_a_record_has_words():
-    assert sorted(EXIT_WORDS) == [0, 1, 2]
-    assert judge(records.empty()).verdict.exit_code in EXIT_WORDS
+def test_every_exit_code_of_a_record_has_words_and_only_a_pass_says_that_all_held():
+    lenient = dict.fromkeys(("on_inconclusive", "on_not_evaluable", "on_broken", "on_not_applicable"), "pass")
+    spans = replace(records.every_verdict(**lenient), findings=records.every_verdict().findings[:1])
+    limits = {limit.measure: limit for limit in spans.policy.limits if limit.check == "a.measured"}
+
+    def said(*names, waived=False):
+        policy = replace(spans.policy, limits=tuple(limits[name] for name in names))
+        record = judge(replace(spans, plan=spans.plan[:1]), policy)
+        record = records.waived(record) if waived else record
+        return record.verdict.exit_code, record.verdict.verdict, exit_words(record)
+
+    code, verdict, words = said("passes")
+    assert (code, verdict) == (0, Verdict.PASS)
+    assert words.startswith("every limit that was judged held")
+    for names, waived in ((("passes", "spans"), False), (("passes", "fails"), True)):
+        code, verdict, words = said(*names, waived=waived)
+        assert code == 0
+        assert verdict is not Verdict.PASS
+        assert "no yes" in words
+        assert "held" not in words
+    assert said("fails", "passes")[::2] == (1, "a limit was broken")
+    assert exit_words(records.empty()) == "no limit was broken, but the audit cannot say yes"
+    strict = records.waived(records.every_verdict())
+    assert (strict.verdict.exit_code, strict.verdict.waived) == (2, 1)
+    assert exit_words(strict) == "the audit cannot say yes, and every limit that was broken is waived"
+
+
+@pytest.mark.parametrize("write", [junit, sarif, cyclonedx, oscal, in_toto])
+def test_what_was_left_out_stands_in_every_format(write):
+    out = (LeftOut(check="shift.noise", reason="the profile 'quick' has no room for it"),)
+    record = replace(records.every_verdict(), left_out=out)
+    assert left_out(record) == (
+        "shift.noise was left out of this run: The profile 'quick' has no room for it.",
+    )
+    assert b"shift.noise" in write(record)
+    assert b"shift.noise" not in write(records.every_verdict())
+
+
+def test_a_waived_limit_is_a_pass_in_no_format():
+    record = records.waived(records.every_verdict(on_inconclusive="warn", on_not_evaluable="pass",
+        on_broken="warn", on_not_applicable="pass"))  # fmt: skip
+    assert (record.verdict.exit_code, record.verdict.waived) == (0, 1)
+    suites = ET.fromstring(junit(record))  # noqa: S314 - written here
+    cases = {case.get("name"): case for case in suites.iter("testcase")}
+    for name in ("the audit says yes", "fails at least 0.8", "spans at least 0.8"):
+        assert cases[name].find("skipped") is not None
+    (run,) = json.loads(sarif(record))["runs"]
+    (result,) = [item for item in run["results"] if item.get("suppressions")]
+    assert (result["kind"], result["level"]) == ("fail", "error")
+    assert "A. Lee" in result["suppressions"][0]["justification"]
+    claims = json.loads(cyclonedx(record))["declarations"]["claims"]
+    (claim,) = [item for item in claims if "waived by A. Lee" in item["reasoning"]]
+    assert "counterEvidence" in claim
+    assert "evidence" not in claim
+    (results,) = json.loads(oscal(record))["assessment-results"]["results"]
+    (risk,) = results["risks"]
+    assert risk["status"] == "deviation-approved"
+    (found,) = [item for item in results["findings"] if item.get("related-risks")]
+    assert found["target"]["status"]["state"] == "not-satisfied"
+    predicate = json.loads(in_toto(record))["predicate"]
+    assert predicate["result"] == "WARNED"
+    assert "a.measured: fails at least 0.8" in predicate["warnedTests"]
+    assert predicate["configuration"][-1]["annotations"]["waived"] == 1
 
 
 def test_each_answer_is_followed_by_what_it_means_and_what_could_be_done():

@@ -7,7 +7,7 @@ import pytest
 import records
 from published import CYCLONEDX, faults
 
-from audit.evidence import Measure
+from audit.evidence import Doubt, Measure
 from audit.formats.cyclonedx import cyclonedx
 
 
@@ -41,6 +41,14 @@ def test_the_golden_record_keeps_the_schema(bom):
 @pytest.mark.parametrize("text", records.HOSTILE)
 def test_hostile_texts_keep_the_schema(text):
     assert faults(bom_of(records.hostile(text)), CYCLONEDX) == []
+
+
+def test_what_a_check_says_against_numbers_of_others_is_among_the_limitations():
+    doubt = Doubt(checks=("a.measured",), measures=("passes",), reason="gradients are masked")
+    base = records.every_verdict()
+    record = replace(base, findings=(*base.findings[:-1], replace(base.findings[-1], doubts=(doubt,))))
+    limitations = card_of(bom_of(record))["considerations"]["technicalLimitations"]
+    assert "passes of a.measured must not be relied on: Gradients are masked." in limitations
 
 
 def test_the_schema_finds_planted_faults(golden):
