@@ -1,5 +1,6 @@
 """Changes: what a comparison of two runs says to a reader, in sentences and tables of texts."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -117,9 +118,12 @@ def _loss(item: Change) -> str:
 
 
 def _sureness(item: Change) -> float:
-    """How far from 0 the nearer end of the interval lies."""
-    ends = (item.measure.low, item.measure.high)
-    return min((abs(end) for end in ends if end is not None), default=0.0)
+    """How far from 0 the nearer end of the interval lies, in widths of it: units differ between measures."""
+    low, high = item.measure.low, item.measure.high
+    if low is None or high is None:
+        return 0.0
+    nearer = min(abs(low), abs(high))
+    return nearer / (high - low) if high > low else math.inf
 
 
 def who(item: Change) -> str:

@@ -617,6 +617,11 @@ class Page:
         is_yes = self.record.verdict.verdict is Verdict.PASS and not self.record.verdict.exit_code
         return "What else must be known" if is_yes else "Why the answer is not yes"
 
+    @property
+    def is_single(self) -> bool:
+        """Whether the document is one page: what does not fit it stands in the other documents."""
+        return len(self.document.sections) == 1
+
     @cached_property
     def has_findings(self) -> bool:
         """Whether the findings stand in this document, so that they can be linked to."""

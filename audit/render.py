@@ -59,6 +59,7 @@ def render(
     page = page_of(record, document, artifacts=artifacts, attestations=attestations)
     return _page(
         "document.html.j2",
+        most=_BRIEF if page.is_single else None,
         page=page,
         record=page.record,
         document=page.document,
@@ -103,6 +104,7 @@ _TITLE = re.compile(r"<title>(.*?)</title>", re.DOTALL)
 _ABOUT = re.compile(r'<meta name="description" content="([^"]*)">')
 _DASH = f" {wording.NONE} "
 _HEAD_LENGTH = 40_000
+_BRIEF = 150
 
 
 def rendered_beside(folder: Path) -> list[tuple[str, str, str]]:
@@ -119,8 +121,8 @@ def _told_by(path: Path) -> tuple[str, str, str]:
     return name, quote(path.name), unescape(about[1]) if about else ""
 
 
-def _page(template: str, **given: Any) -> str:
-    cut = LongTexts()
+def _page(template: str, most: int | None = None, **given: Any) -> str:
+    cut = LongTexts(most)
     style = _style()
     return (
         _environment()

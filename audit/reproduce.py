@@ -386,7 +386,7 @@ def _paired(old: Sequence[Any], new: Sequence[Any], key: Any) -> Iterator[tuple[
 
 
 def _rounded(pairs: list[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
-    """The pairs, where those alone on their side are joined if only measured settings were rounded otherwise."""
+    """The pairs; two that stand alone are joined where only measured settings were rounded otherwise."""
     alone = [now for before, now in pairs if before is None]
     for before, now in pairs:
         if before is None:
@@ -400,7 +400,8 @@ def _rounded(pairs: list[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
 
 def _alike(old: Measure, new: Measure) -> bool:
     """Whether two numbers are the same one: a setting such as the mean score of a bin is itself measured."""
-    if (old.name, dict(old.group), old.settings.keys()) != (new.name, dict(new.group), new.settings.keys()):
+    sides = [(item.name, dict(item.group), set(item.settings)) for item in (old, new)]
+    if sides[0] != sides[1]:
         return False
     return all(_same_setting(old.settings[key], new.settings[key]) for key in old.settings)
 

@@ -153,7 +153,8 @@ def show_outcome(record: Record, out: Console) -> None:
         _show_rows(absent, ("", "not tested", "why"), out)
     outcome = record.verdict
     style = _STYLES[outcome.verdict]
-    waived = f"{outcome.waived} broken limits waived; " if outcome.waived else ""
+    limits = "1 broken limit" if outcome.waived == 1 else f"{outcome.waived} broken limits"
+    waived = f"{limits} waived; " if outcome.waived else ""
     out.print()
     out.print(
         f"[{style}]{_MARKS[outcome.verdict]} {outcome.verdict.value}[/]  "

@@ -301,10 +301,15 @@ def _inline(text: str) -> str:
 
 
 class LongTexts:
-    """The texts that were cut on the page; each is printed in full once, at its end."""
+    """The texts that were cut on the page; each is printed in full once, at its end.
 
-    def __init__(self) -> None:
+    Args:
+        most: where the page has no end to print them at, how many characters any text may have on it.
+    """
+
+    def __init__(self, most: int | None = None) -> None:
         self.texts: dict[str, int] = {}
+        self.most = most
 
     def __bool__(self) -> bool:
         return bool(self.texts)
@@ -314,6 +319,8 @@ class LongTexts:
         from markupsafe import escape
 
         plain = visible(str(text))
+        if self.most is not None:
+            plain = short(plain, min(most, self.most))
         if len(plain) <= most:
             return markup(_inline(plain)) if code else escape(plain)
         index = self.texts.setdefault(plain, len(self.texts) + 1)

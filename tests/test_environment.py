@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import torch
 
@@ -11,6 +12,15 @@ def test_the_facts_are_json_and_name_what_computes():
     assert facts["packages"]["torch"] == version_of("torch")
     assert facts["accelerator"] is None
     assert tool() == {"name": "model-audit", "version": version_of("model-audit")}
+
+
+def test_the_processor_is_named_where_the_system_names_it():
+    named = describe_environment(torch.device("cpu"))["cpu"]
+    assert named
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    models = {line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")}
+    assert not models or named in models
 
 
 def test_a_package_that_is_not_installed_has_no_version():

@@ -1,9 +1,11 @@
 """Gradients at noisy copies of each row: their mean is SmoothGrad, their variance VarGrad.
 
 Sources: Smilkov, Thorat, Kim, Viegas and Wattenberg 2017 (SmoothGrad); Adebayo, Gilmer, Goodfellow and Kim
-2018 (VarGrad). The noise of a copy depends on the seed and the number of the copy alone and is shared by all
-rows; a row takes it with a sign of its own for each copy. So the sampling errors of two rows are uncorrelated
-as far as gradients follow the noise linearly; what does not change with the sign of the noise they share.
+2018 (VarGrad). For SmoothGrad the noise of a copy depends on the seed and the number of the copy alone and is
+shared by all rows; a row takes it with a sign of its own for each copy. So the sampling errors of two rows
+are uncorrelated as far as gradients follow the noise linearly; what does not change with the sign of the
+noise they share. A variance does not change with it, so for VarGrad each row has noise of its own: else the
+errors of all rows would go the same way, and no interval over rows would show it.
 """
 
 from collections.abc import Callable
@@ -23,6 +25,8 @@ from audit.model import Model, evenly
 
 _MOST_SAMPLES = 2**20
 _ELEMENTS_KEPT = 2**20
+Moves = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""For numbers [S] of copies of k rows: noise [S, k or 1, ...] and the factor it is multiplied by."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ def smoothed_gradients(
 def gradient_variances(
     model: Model, rows: Tensor, classes: Tensor, index: Ints, copies: Copies, member: Tensor
 ) -> Estimate:
-    """VarGrad: variance of the gradients at the same copies, divided by their number; see above."""
+    """VarGrad: variance of the gradients over such copies, divided by their number; arguments as above."""
     return _estimated(model, rows, classes, index, copies, member, 2)
 
 
@@ -91,16 +95,16 @@ def _estimated(
     sizes = group_sizes(copies.samples, len(share), rows.device).view(-1, *([1] * rows.ndim))
     member, scale = for_sums(member), for_sums(copies.scale)
     finish = _mean if powers == 1 else _variance
-    noise = _noise(copies, tuple(rows.shape[1:]), rows.device)
+    drawn = (_shared_noise if powers == 1 else _own_noise)(copies, rows)
 
     def work(part: slice) -> tuple[Tensor, Tensor]:
         own = rows[part]
         sums = member.new_zeros(powers, len(share), own.numel())
         at_once = evenly(copies.samples, max(1, model.passes.batch // len(own)))
-        spread = _signs(index[part], copies, rows) * copies.spread
+        moves = drawn(index[part])
         parts = (torch.split(item, at_once, dim=-1) for item in (numbers, share))
         for some, of_groups in zip(*parts, strict=True):
-            noisy = torch.addcmul(own, noise(some)[:, None], spread[some])
+            noisy = torch.addcmul(own, *moves(some))
             slopes = for_sums(_slopes(model, noisy, classes[part], copies.output))
             sums[0].addmm_(of_groups, slopes)
             for squares in sums[1:]:
@@ -116,6 +120,32 @@ def _estimated(
 def _shaped(sums: Tensor, rows: Tensor) -> Tensor:
     """[powers, groups, k, ...] from [powers, groups, elements of k rows]."""
     return sums.view(*sums.shape[:2], *rows.shape)
+
+
+def _shared_noise(copies: Copies, rows: Tensor) -> Callable[[Ints], Moves]:
+    """For indices [k] of rows, noise that all rows share, and its spread with the signs of each row."""
+    noise = _noise(copies, tuple(rows.shape[1:]), rows.device)
+
+    def of_rows(index: Ints) -> Moves:
+        spread = _signs(index, copies, rows) * copies.spread
+        return lambda numbers: (noise(numbers)[:, None], spread[numbers])
+
+    return of_rows
+
+
+def _own_noise(copies: Copies, rows: Tensor) -> Callable[[Ints], Moves]:
+    """For indices [k] of rows, noise of each row's own, and its spread."""
+    shape = tuple(rows.shape[1:])
+
+    def of_rows(index: Ints) -> Moves:
+        def moves(numbers: Tensor) -> tuple[Tensor, Tensor]:
+            streams = numbers.numpy()[:, None] + index * _MOST_SAMPLES
+            draws = Draws(streams.reshape(-1), copies.seed, "vargrad", rows.device)
+            return draws.normal(shape).view(*streams.shape, *shape), copies.spread
+
+        return moves
+
+    return of_rows
 
 
 def _noise(copies: Copies, shape: tuple[int, ...], device: torch.device) -> Callable[[Tensor], Tensor]:

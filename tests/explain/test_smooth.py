@@ -52,13 +52,17 @@ def found_of(network, rows, classes, samples=40, noise=0.5, batch=256, index=Non
     )
 
 
-def slowly(network, row, target, number, samples, noise):
-    """[S, D] the gradients of one row, one copy at a time."""
+def slowly(network, row, target, number, samples, noise, own=False):
+    """[S, D] the gradients of one row, one copy at a time; VarGrad's noise is the row's own."""
     out = []
     for sample in range(samples):
+        stream = number * 2**20 + sample
         shared = Draws(np.array([sample]), 5, "smoothgrad", CPU).normal(tuple(row.shape))[0]
-        odd = Draws(np.array([number * 2**20 + sample]), 5, "smoothgrad sign", CPU).integers(1).item() % 2
-        leaf = (row + noise * (-shared if odd else shared))[None].requires_grad_()
+        odd = Draws(np.array([stream]), 5, "smoothgrad sign", CPU).integers(1).item() % 2
+        move = -shared if odd else shared
+        if own:
+            move = Draws(np.array([stream]), 5, "vargrad", CPU).normal(tuple(row.shape))[0]
+        leaf = (row + noise * move)[None].requires_grad_()
         value = quantity(network(leaf), torch.tensor([target]), "log_odds")
         out.append(torch.autograd.grad(value.sum(), leaf)[0][0].flatten())
     return torch.stack(out).double()
@@ -71,13 +75,14 @@ def test_moments_and_errors_are_those_of_a_loop(samples, groups):
     found = found_of(network, rows, classes, samples, member=member)
     for place in range(3):
         slopes = slowly(network, rows[place], int(classes[place]), place, samples, 0.5)
+        own = slowly(network, rows[place], int(classes[place]), place, samples, 0.5, own=True)
         assert torch.allclose(found.mean[place], slopes.mean(dim=0), atol=1e-5)
-        assert torch.allclose(found.variance[place], slopes.var(dim=0, unbiased=False), atol=1e-5)
-        parts = [slopes[group::groups] for group in range(groups)]
+        assert torch.allclose(found.variance[place], own.var(dim=0, unbiased=False), atol=1e-5)
+        parts, own_parts = ([item[group::groups] for group in range(groups)] for item in (slopes, own))
         means = torch.stack(
             [(part.mean(dim=0) * slopes.mean(dim=0).sign()) @ member.double() for part in parts]
         )
-        spreads = torch.stack([part.var(dim=0) @ member.double() for part in parts])
+        spreads = torch.stack([part.var(dim=0) @ member.double() for part in own_parts])
         assert torch.allclose(found.mean_error[place], means.std(dim=0) / groups**0.5, atol=1e-5)
         assert torch.allclose(found.variance_error[place], spreads.std(dim=0) / groups**0.5, atol=1e-5)
 
@@ -169,6 +174,16 @@ def test_rows_share_the_noise_but_not_their_sampling_errors():
     assert 0.6 < errors.std() < 1.5
     assert abs(errors.mean()) < 4 / 40**0.5
     assert len(set(errors.tolist())) == 40
+
+
+def test_the_variances_of_rows_do_not_err_together():
+    """The variance of a row is that of its noise, 1 with a standard deviation of sqrt(2 / 100): with noise
+    that rows share, all of them would be too high or too low at once."""
+    rows, classes = torch.zeros(400, 1), torch.ones(400, dtype=torch.int64)
+    found = found_of(Square(), rows, classes, samples=100, noise=1.0)
+    errors = (found.variance.flatten() - 0.99) / (2 / 100) ** 0.5
+    assert 0.85 < errors.std() < 1.15
+    assert abs(errors.mean()) < 4 / 400**0.5
 
 
 def test_noise_that_is_not_kept_is_the_same(monkeypatch):
