@@ -35,6 +35,11 @@ def version_of(package: str) -> str | None:
         return None
 
 
+def library_versions() -> dict[str, str | None]:
+    """Installed versions of the libraries that compute numbers; None for one that is not installed."""
+    return {name: version_of(name) for name in _PACKAGES}
+
+
 def _processor() -> str:
     """The processor as it names itself: another one may round sums in another order."""
     try:
@@ -63,5 +68,5 @@ def describe_environment(device: Any) -> dict[str, Any]:
         "device": str(device),
         "accelerator": torch.cuda.get_device_name(device) if cuda else None,
         "cuda": torch.version.cuda if cuda else None,
-        "packages": {name: version_of(name) for name in _PACKAGES},
+        "packages": library_versions(),
     }

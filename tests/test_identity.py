@@ -76,6 +76,60 @@ def test_options_and_a_lost_file_change_it_and_a_folder_counts_file_by_file(fold
     assert len(seen) == 5
 
 
+def test_a_file_with_a_long_name_and_a_folder_that_is_the_data_are_part_of_it(folder):
+    name = "d" * 80 + ".csv"
+    (folder / name).write_text("a")
+    for override in ([f"data.path='{name}'"], ["data.path='.'"]):
+        before = of(folder, overrides=override)
+        with (folder / name).open("a") as file:
+            file.write("b")
+        assert of(folder, overrides=override) != before
+
+
+def test_every_module_of_a_package_that_builds_the_network_is_part_of_it(folder, monkeypatch):
+    override = ["model.factory='nets.big:build'"]
+    (folder / "nets" / "inner").mkdir(parents=True)
+    seen = [of(folder, overrides=override)]
+    for name in ("__init__.py", "big.py", "inner/layers.py"):
+        (folder / "nets" / name).write_text("import torch\n")
+        seen.append(of(folder, overrides=override))
+    (folder / ".venv").mkdir()
+    (folder / ".venv" / "other.py").write_text("")
+    assert of(folder, overrides=override) == seen[-1]
+    assert len(set(seen)) == 4
+
+
+def test_the_code_of_a_factory_elsewhere_on_the_path_is_part_of_it(folder, tmp_path, monkeypatch):
+    place = tmp_path / "elsewhere"
+    place.mkdir()
+    (place / "far_networks.py").write_text("A = 1\n")
+    monkeypatch.syspath_prepend(place)
+    override = ["model.factory='far_networks:build'"]
+    before = of(folder, overrides=override)
+    (place / "far_networks.py").write_text("A = 2\n")
+    assert of(folder, overrides=override) != before
+
+
+def test_the_code_of_a_plugin_is_part_of_it_though_its_version_stays(folder, tmp_path, monkeypatch):
+    place = tmp_path / "installed"
+    info = place / "their_checks-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-checks\nVersion: 1.0\n")
+    seen = [of(folder)]
+    (info / "entry_points.txt").write_text("[audit.products]\ntheirs = their_checks:product\n")
+    monkeypatch.syspath_prepend(place)
+    for text in ("A = 1\n", "A = 2\n"):
+        (place / "their_checks.py").write_text(text)
+        seen.append(of(folder))
+    assert len(set(seen)) == 3
+
+
+def test_the_versions_of_the_libraries_are_part_of_it(folder, monkeypatch):
+    before = of(folder)
+    monkeypatch.setattr("audit.identity.library_versions", lambda: {"torch": "1.0"})
+    assert of(folder) != before
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_cannot_be_read_is_one_sentence(folder):
     (folder / "applicants.csv").chmod(0)

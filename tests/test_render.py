@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
+import records
 import tomlkit
 
 from audit.attestation import Attestation
@@ -22,13 +23,15 @@ from audit.coverage import Status
 from audit.document import installed_documents, read_document
 from audit.evidence import Figure, Measure, Table
 from audit.judge import judge
+from audit.markdown import markdown
+from audit.page import Page, page_of
 from audit.policy import Limit, Policy, Verdict
 from audit.reading import how_to_read
-from audit.record import Finding, Outcome, Planned, Record, as_read, canonical, read_record
+from audit.record import Baseline, Change, Finding, Outcome, Planned, Record, as_read, canonical, read_record
 from audit.render import render, render_contents, render_index, rendered_beside
 from audit.resources import TEMPLATES
 from audit.stats import proportion
-from audit.wording import FINDING_WORDS
+from audit.wording import FINDING_WORDS, MINUS
 
 GOLDEN = Path(__file__).parent / "golden"
 BUILD = runpy.run_path(str(GOLDEN / "builder.py"))["build"]
@@ -716,6 +719,75 @@ def written_pack(folder: Path, *changes: tuple[str, str]) -> Path:
     path = folder / "own.toml"
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def compared() -> Record:
+    """A number held against a limit, and its change since an earlier run against another."""
+    number = proportion("accuracy", 900, 1000, better="higher")
+    change = replace(proportion("accuracy", 30, 1000, better="higher"), value=-0.03, low=-0.04, high=-0.02)
+    limits = (
+        Limit(check="a.b", measure="accuracy", at_least=0.8),
+        Limit(check="a.b", measure="accuracy", no_worse_than="baseline", margin=0.5),
+    )
+    record = records.made(
+        (Finding(check="a.b", version="1", title="Right", status="measured", measures=(number,)),),
+        policy=Policy(limits=limits),
+    )
+    baseline = Baseline(
+        run="0" * 16, record_sha256="1" * 64, model={}, paired=True, why="the same rows", level=0.95,
+        changes=(Change(check="a.b", measure=change, base=0.93, new=0.9, moved="worse", state="worse"),),
+    )  # fmt: skip
+    return judge(replace(record, baseline=baseline))
+
+
+def test_a_limit_on_change_is_named_as_such_and_leads_to_the_change() -> None:
+    record = compared()
+    page = page_of(record, "technical-report")
+    (shown,) = page.findings
+    rows = {row.label: row for row in page.overview}
+    assert list(rows) == ["Accuracy", "Change of accuracy"]
+    assert (rows["Accuracy"].value, rows["Change of accuracy"].value) == ("0.900", f"{MINUS}0.030")
+    proofs = {proof.anchor: proof for proof in shown.proofs}
+    found = proofs[rows["Change of accuracy"].to]
+    assert (found.measure.name, found.measure.value) == ("change_of_accuracy", -0.03)
+    assert proofs[rows["Accuracy"].to].measure.value == 0.9
+    assert shown.panels[1].title.endswith("the limit: no worse than the baseline by more than 0.5")
+    html = Reader(render(record))
+    assert {link[1:] for link in html.links if link.startswith("#n")} <= set(html.ids)
+    assert "How much the accuracy of this run differs" in html.text
+    assert "Change of accuracy (a.b)" in markdown(record)
+
+
+def test_the_matrix_says_which_broken_limits_are_waived(record: Record) -> None:
+    waived, words = records.waived(record), 'aside">{} waived</span>'
+    assert waived.verdict.waived
+    page = render(waived, "eu-ai-act-annex-iv")
+    assert words.format(1) in page
+    assert words.format(1) not in render(record, "eu-ai-act-annex-iv")
+
+
+def test_reasons_under_a_yes_are_not_called_a_no() -> None:
+    number = proportion("accuracy", 99, 100)
+    good = Finding(check="a.b", version="1", title="Right", status="measured", measures=(number,))
+    limits = (Limit(check="a.b", measure="accuracy", at_least=0.5),)
+    record = records.made((good,), policy=Policy(limits=limits))
+    told = replace(record, verdict=replace(record.verdict, reasons=("Warning: the waiver of A is idle.",)))
+    page = Page(record=told, document=read_document("technical-report"))
+    assert page.reasons_title == "What else must be known"
+    failed = Page(record=records.every_verdict(), document=read_document("technical-report"))
+    assert failed.reasons_title == "Why the answer is not yes"
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_page_of_its_own_is_cut_where_others_print_the_rest_at_the_end(record: Record, text: str) -> None:
+    long = text * 400
+    given = replace(
+        record, system={"name": long, "purpose": long}, model={**record.model, "caveats": [long] * 9}
+    )
+    page = Reader(render(given, "executive-summary"))
+    assert not any(link.startswith("#long") for link in page.links)
+    assert len(page.text) < 6000
+    assert "more are in the technical report" in page.text
 
 
 def test_a_superseded_or_overdue_pack_warns_on_page_one(record: Record, tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def superpixels(images: Floats, segments: int, kind: Superpixels = "slic") -> In
         kind: `slic` or `quickshift`.
 
     Raises:
-        NotApplicable: scikit-image is not installed, or quickshift finds one superpixel in every image.
+        NotApplicable: scikit-image is not installed, or one superpixel is found in every image.
     """
     try:
         from skimage.segmentation import quickshift, slic
@@ -116,8 +116,8 @@ def superpixels(images: Floats, segments: int, kind: Superpixels = "slic") -> In
             labels = slic(**shared, n_segments=segments, start_label=0)
         found.append(np.unique(labels, return_inverse=True)[1].reshape(labels.shape))
     numbered = np.stack(found).astype(np.int64)
-    if kind == "quickshift" and not numbered.any():
-        raise NotApplicable("quickshift finds one superpixel in every image; set 'segments' to 'grid'.")
+    if (kind == "quickshift" or segments > 1) and not numbered.any():
+        raise NotApplicable(f"{kind} finds one superpixel in every image; set 'segments' to 'grid'.")
     return numbered
 
 

@@ -16,7 +16,7 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -61,30 +61,38 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> "AuditFile
 
 
 class AuditFile(pytest.File):
-    """An audit.toml: a test for each limit, and one for the whole."""
+    """An audit.toml: a test for each limit, and one for the whole; of several models for each of them."""
 
     def collect(self) -> Iterator[pytest.Item]:
         """Read the limits; nothing is loaded yet."""
         with package():
-            from audit.config import read_config
+            from audit.config import read_configs
             from audit.errors import AuditError
 
             try:
-                limits = read_config(self.path).policy.policy().limits
+                configs = read_configs(self.path)
             except AuditError as error:
                 raise self.CollectError(str(error)) from None
-            asked = list(dict.fromkeys((limit.check, str(limit)) for limit in limits))
-        for check, limit in asked:
-            yield LimitItem.from_parent(self, name=f"{check}: {limit}", check=check, limit=limit)
-        yield LimitItem.from_parent(self, name=_WHOLE, check="", limit="")
+            asked = {name: _asked(config.policy.policy().limits) for name, config in configs.items()}
+        for model, limits in asked.items():
+            of = f"{model}: " if model else ""
+            for check, limit in limits:
+                name = f"{of}{check}: {limit}"
+                yield LimitItem.from_parent(self, name=name, model=model, check=check, limit=limit)
+            yield LimitItem.from_parent(self, name=f"{of}{_WHOLE}", model=model, check="", limit="")
+
+
+def _asked(limits: Iterable[Any]) -> list[tuple[str, str]]:
+    """Check and text of each limit, once."""
+    return list(dict.fromkeys((limit.check, str(limit)) for limit in limits))
 
 
 class LimitItem(pytest.Item):
-    """One limit of an audit.toml, or the exit code of the whole (`check` empty)."""
+    """One limit on a model of an audit.toml, or the exit code of the whole (`check` empty)."""
 
-    def __init__(self, *, check: str, limit: str, **fields: Any) -> None:
+    def __init__(self, *, model: str, check: str, limit: str, **fields: Any) -> None:
         super().__init__(**fields)
-        self.check, self.limit = check, limit
+        self.model, self.check, self.limit = model, check, limit
         self.add_marker(pytest.mark.xdist_group(str(self.path)))
 
     def runtest(self) -> None:
@@ -158,18 +166,26 @@ def _sentence(item: Mapping[str, Any]) -> str:
 
 
 def run_folder(item: LimitItem) -> Path:
-    """The run folder of an audit.toml, audited once for all its tests, and once for all processes."""
+    """The run folder of a model, audited once for all its tests, and once for all processes."""
     home = _home(item.config)
     home.mkdir(parents=True, exist_ok=True)
     folder = home / f"{item.path.parent.name}-{_short(str(item.path))}"
     with (home / f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        told = home / f"{folder.name}.error"
-        if told.exists():
-            _refuse(told.read_text(encoding="utf-8"))
-        if not (folder / "record.json").exists():
-            _audit(item, folder, told)
-    return folder
+        said = home / f"{folder.name}.log"
+        if not said.exists():
+            said.write_text(_audit(item, folder), encoding="utf-8")
+    own = folder / item.model
+    if not (own / "record.json").exists():
+        _refuse(_why(said.read_text(encoding="utf-8"), item.model))
+    return own
+
+
+def _why(said: str, model: str) -> str:
+    """What the audit said of a model that it gave no record of."""
+    lines = said.strip().splitlines()
+    own = [line for line in lines if model and line.startswith(f"model-audit: {model}: ")]
+    return "\n".join(own or lines[-5:])
 
 
 def _home(config: pytest.Config) -> Path:
@@ -177,29 +193,29 @@ def _home(config: pytest.Config) -> Path:
     kept = config.getoption("--audit-out")
     if kept:
         return Path(config.rootpath, str(kept), config.stash[_SESSION])
-    if config.cache is None:
+    cache = getattr(config, "cache", None)  # there is none under -p no:cacheprovider
+    if cache is None:
         _refuse("the audit needs a folder for its run: name one with --audit-out, or allow pytest's cache.")
-    cache: Path = config.cache.mkdir("model-audit")
-    return cache / config.stash[_SESSION]
+    place: Path = cache.mkdir("model-audit") / config.stash[_SESSION]
+    return place
 
 
-def _audit(item: LimitItem, folder: Path, told: Path) -> None:
-    """Run the audit in a process of its own; only the checks of the limits that are tested here."""
+def _audit(item: LimitItem, folder: Path) -> str:
+    """Run the audit in a process of its own, only the checks of the limits that are tested here: what it says."""
     chosen = [
         other for other in item.session.items if isinstance(other, LimitItem) and other.path == item.path
     ]
     only = [] if any(not other.check for other in chosen) else sorted({other.check for other in chosen})
     profile = item.config.getoption("--audit-profile")
     options = [word for name in only for word in ("--only", name)]
+    options += [
+        word for name in sorted({other.model for other in chosen} - {""}) for word in ("--model", name)
+    ]
     options += ["--profile", profile] if profile else []
     # -P and this folder: a folder called `audit` where pytest runs must not be taken for the package.
     command = [sys.executable, "-P", "-c", _COMMAND, "run", str(item.path), "--out", str(folder), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment())  # noqa: S603 - our own
-    if not (folder / "record.json").exists():
-        lines = done.stderr.strip().splitlines()[-5:]
-        sentence = "\n".join(lines) or f"model-audit ended with exit code {done.returncode} and no record"
-        told.write_text(sentence, encoding="utf-8")
-        _refuse(sentence)
+    return done.stderr or f"model-audit ended with exit code {done.returncode} and no record"
 
 
 def _environment() -> dict[str, str]:

@@ -118,6 +118,10 @@ def test_settings_are_those_of_the_lime_package_at_its_own_size():
 def test_one_superpixel_is_no_explanation():
     with pytest.raises(NotApplicable, match="quickshift finds one superpixel in every image"):
         superpixels(np.zeros((2, 1, 3, 3), dtype=np.float32), 4, "quickshift")
+    noise = np.random.default_rng(0).random((1, 3, 32, 32)).astype(np.float32)
+    with pytest.raises(NotApplicable, match="slic finds one superpixel in every image"):
+        superpixels(noise, 16)
+    assert superpixels(noise, 1).max() == 0, "one was asked for"
 
 
 @pytest.mark.parametrize("kind", ["slic", "quickshift"])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from audit.check import check
-from audit.evidence import Evidence
+from audit.evidence import Evidence, Measure
 from audit.explain.summary import AtLeastOne, evidence, require_explanation, resolution, sampling_error
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ LOCAL = (
     "A local slope, not a contribution: a feature that decided the case can have no slope where the answer "
     "is saturated."
 )
+VARIANCE = "mean_gradient_variance"
 FINDINGS = {
     "mean": "would move the decision most if changed a little",
     "variance": "would change its slope most if changed a little",
@@ -29,7 +32,7 @@ FINDINGS = {
     "interpretability.smoothgrad",
     needs={"logits", "gradients"},
     modality={"tabular", "image", "series"},
-    measures={"mean_abs_attribution", "relative_standard_error"},
+    measures={"mean_abs_attribution", VARIANCE, "relative_standard_error"},
 )
 def smoothgrad(
     model: Model,
@@ -52,7 +55,9 @@ def smoothgrad(
     this adds random noise many times and takes the slopes of the model's answer at all these copies: their
     mean, without its sign (SmoothGrad), or with `statistic` = `variance` their variance (VarGrad), which
     shows where the slope depends on the noise. For tables the slope is per standard deviation of the column,
-    and columns of categories get no noise. The noise is drawn for each row by itself, from the seed.
+    and columns of categories get no noise. The noise is drawn from the seed: for the mean all rows share it,
+    each with signs of its own, and for the variance each row has its own. `mean_abs_attribution` is the mean
+    over rows; the variance is another number and is called `mean_gradient_variance`.
     `relative_standard_error` is the sampling error as a share of the attributions, found by comparing groups
     of the same copies.
 
@@ -79,7 +84,7 @@ def smoothgrad(
         grid=grid,
     )
     require_explanation(found, exact=True)
-    return evidence(
+    base = evidence(
         found,
         data,
         [sampling_error(found)],
@@ -88,6 +93,14 @@ def smoothgrad(
         examples=examples,
         value_range=model.input_range,
     )
+    return base if statistic == "mean" else replace(base, measures=_renamed(base.measures))
+
+
+def _renamed(measures: Sequence[Measure]) -> list[Measure]:
+    """What is said against one of the two statistics must not meet the other, so they differ in name."""
+    return [
+        replace(item, name=VARIANCE) if item.name == "mean_abs_attribution" else item for item in measures
+    ]
 
 
 def _caveats(samples: int, noise: float, modality: str) -> list[str]:

@@ -38,6 +38,7 @@ GRADIENT_METHODS = frozenset(
     | {"gradcam", "deep_lift", "deep_shap", "lrp", "layer_conductance"}
 )
 CHECKS = {"kernel_shap": "interpretability.shap", "vargrad": "interpretability.smoothgrad"}
+DOUBTED = {"vargrad": "mean_gradient_variance"}
 ROWS = {"image": 8}
 DRAWS = {"image": 4}
 Pairs = Sequence[tuple[str, str, Measure, Measure]]
@@ -101,10 +102,11 @@ def trust(
     can decide the result, so this is done with two. `deletion_gain`, `insertion_gain`, their mean
     `faithfulness_gain`, and `control_gain` are shares of the range of the answer; 0 is no better than random,
     or than the control. A row weighs by its own range: where the answer hardly moves there is little to
-    explain. `indistinguishable_share` counts rows in which more than 5 % of the random orders do as well.
-    Where an explanation says how much a feature matters and not which way it pushed the answer (saliency, and
-    LIME in tables), the order is by size, and what is followed is how close the answer stays to that of the
-    whole row.
+    explain; but none weighs more than an eighth of all, or twice its even share where rows are few.
+    `indistinguishable_share` counts rows in which more than 5 % of the random orders do as well. Where an
+    explanation says how much a feature matters and not which way it pushed the answer (saliency, and LIME in
+    tables), the order is by size, and what is followed is how close the answer stays to that of the whole
+    row.
 
     Random weights: an explanation of what the model learned must change when the weights are random
     (`randomised_rank_correlation`). The model gets its weights back, which its hash proves. Stability:
@@ -298,6 +300,7 @@ def _caveats(subject: Subject, pairs: Pairs, shared: Shared) -> list[str]:
         found.append(f"There is no single ranking of the features: {', '.join(apart)} disagree.")
     if shared.close.reason:
         found.append(f"Fragility was not tested: {shared.close.reason}.")
+    found += _nearby_caveats(shared)
     if isinstance(shared.made_up, str):
         return [*found, f"Who leads on made-up rows was not tested: {shared.made_up}."]
     return found + [
@@ -308,11 +311,24 @@ def _caveats(subject: Subject, pairs: Pairs, shared: Shared) -> list[str]:
     ]
 
 
+def _nearby_caveats(shared: Shared) -> list[str]:
+    """Rows next to a decision move less or not at all, and fragility is not seen there."""
+    near = shared.close.points
+    if near is None or bool((near.steps == 1).all()):
+        return []
+    none, shorter = int((~near.found).sum()), int((near.found & (near.steps < 1)).sum())
+    told = (
+        f"Of {len(near.steps)} rows, {none} have no point within epsilon {near.epsilon:g} that is answered "
+        f"the same, and do not count for fragility, and {shorter} have one after a shorter step only."
+    )
+    return [told]
+
+
 def _doubts(cards: Sequence[Card]) -> list[Doubt]:
     return [
         Doubt(
             checks=[CHECKS.get(one.method, f"interpretability.{one.method}")],
-            measures=["mean_abs_attribution"],
+            measures=[DOUBTED.get(one.method, "mean_abs_attribution")],
             reason=f"the trust card of {one.method} says not supported ({'; '.join(one.why)})",
         )
         for one in cards

@@ -78,6 +78,13 @@ def test_the_variance_shows_where_the_slope_changes():
     assert 0.05 < measures(variance)["relative_standard_error"].value < 0.5
 
 
+def test_the_two_statistics_have_names_of_their_own():
+    """A doubt about the variance must not meet the mean."""
+    for statistic, name in (("mean", "mean_abs_attribution"), ("variance", "mean_gradient_variance")):
+        found = measured(Wavy(), table(), statistic=statistic)
+        assert {m.name for m in found.measures} == {name, "relative_standard_error"}
+
+
 def test_more_copies_have_less_error():
     few, many = (measures(measured(Wavy(), table(), samples=n)) for n in (16, 256))
     ratio = few["relative_standard_error"].value / many["relative_standard_error"].value

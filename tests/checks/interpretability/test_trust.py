@@ -120,6 +120,52 @@ def invented(draw):
     return explain
 
 
+class OneRowRules(nn.Module):
+    """One row in a hundred is answered about as far as all others together and more."""
+
+    def __init__(self, seed):
+        super().__init__()
+        self.body = mlp(seed=seed)
+        self.steep = nn.Parameter(torch.tensor(6.0))
+
+    def forward(self, rows):
+        return self.body(rows) * torch.exp(self.steep * rows[:, :1])
+
+
+def test_one_row_that_moves_furthest_does_not_speak_for_an_invented_explanation(monkeypatch):
+    """Rows that weigh by their range alone let one row decide: by a coin, 11 of 20 would be shown to gain."""
+
+    def by_weights(model, data, seed, explained):
+        size = sum(float(one.detach().abs().sum()) for one in model.module.parameters())
+        return noise(model, data, int(size * 1e6), explained)
+
+    monkeypatch.setitem(METHODS, "noise", by_weights)
+    said = [
+        cards(measured(OneRowRules(seed), table(seed=seed), methods=["noise"], draws=2))["noise"]
+        for seed in range(20)
+    ]
+    assert said.count("not supported") >= 16
+    assert "supported" not in said
+
+
+def test_what_is_said_against_the_variance_does_not_meet_the_mean(monkeypatch):
+    monkeypatch.setitem(METHODS, "vargrad", noise)
+    (doubt,) = measured(mlp(), table(), methods=["vargrad"]).doubts
+    assert doubt.checks == ["interpretability.smoothgrad"]
+    assert doubt.measures == ["mean_gradient_variance"]
+
+
+def test_rows_without_a_point_nearby_are_told():
+    found = measured(planted(), table(), methods=["saliency"], epsilon=1.0)
+    (told,) = [item for item in found.caveats if "no point within epsilon 1 " in item]
+    assert told.startswith("Of 32 rows, ")
+    far = planted()
+    with torch.no_grad():
+        far.bias.copy_(torch.tensor([0.0, 500.0]))
+    found = measured(far, table(), methods=["saliency"], epsilon=1.0)
+    assert not [item for item in found.caveats if "no point within" in item]
+
+
 def test_an_explainer_that_ignores_the_model_is_found_out(monkeypatch):
     """It ties with the control that asks no model, because it is that control, and random weights change
     nothing."""
