@@ -31,6 +31,7 @@ from audit.numbers import (
     ways_of_row,
 )
 from audit.policy import Judgement, Verdict
+from audit.profile import STANDARD
 from audit.reading import Reading, how_to_read
 from audit.record import Finding, Record, as_read, canonical
 from audit.waiver import Waiver, fingerprint, idle, model_digest
@@ -38,6 +39,7 @@ from audit.wording import (
     CHANGE,
     NONE,
     OTHER_POLICY,
+    UNDER_PROFILE,
     VERDICT_WORDS,
     condition,
     count,
@@ -726,6 +728,8 @@ class Page:
         said = [f"{outcome.measured} of {count(outcome.planned, 'planned check')} gave numbers."]
         left_out = len(self.record.left_out)
         said += [f"{count(left_out, 'check')} left out of this run."] if left_out else []
+        profile = self.record.run.get("profile", STANDARD)
+        said += [] if profile == STANDARD else [UNDER_PROFILE.format(profile)]
         said += [self.fixed] if " before the first measurement " in self.fixed else []
         if not self.overview:
             return [*said, "No limit was set, so no number was judged."]

@@ -23,6 +23,7 @@ from audit.evidence import Measure, Scalar
 from audit.stats import bonferroni, interval_at, rows_needed
 
 Leniency = Literal["fail", "warn", "pass"]
+_EXACT = ".15g"  # a waiver names a limit by its words: no two limits may be told alike
 
 
 class Verdict(StrEnum):
@@ -66,11 +67,11 @@ class Limit:
         """The limit as a reader says it: `robust_accuracy at least 0.4 where epsilon = 0.03`."""
         bounds = []
         if self.at_least is not None:
-            bounds.append(f"at least {self.at_least:g}")
+            bounds.append(f"at least {self.at_least:{_EXACT}}")
         if self.at_most is not None:
-            bounds.append(f"at most {self.at_most:g}")
+            bounds.append(f"at most {self.at_most:{_EXACT}}")
         if self.no_worse_than:
-            by = f" by more than {self.margin:g}" if self.margin else ""
+            by = f" by more than {self.margin:{_EXACT}}" if self.margin else ""
             bounds.append(f"no worse than the {self.no_worse_than}{by}")
         text = f"{self.measure} {' and '.join(bounds)}"
         if self.where:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from audit.check import Check
 from audit.errors import ConfigError, nearest
 from audit.policy import Limit
 from audit.record import LeftOut, Planned
@@ -63,12 +64,48 @@ def settings_under(
         given: what the user set, by check.
         limits: a setting that a limit names in `where` stays what it is without the profile.
     """
+    filled = _filled(profile, given, limits)
+    return {check: {**filled.get(check, {}), **given.get(check, {})} for check in {**filled, **given}}
+
+
+def _filled(
+    profile: Profile, given: Mapping[str, Mapping[str, Any]], limits: Sequence[Limit]
+) -> dict[str, dict[str, Any]]:
+    """What the profile sets by check, where neither the user nor a limit does."""
     named = {(limit.check, key) for limit in limits for key in limit.where}
-    filled = {
-        check: {key: value for key, value in settings.items() if (check, key) not in named}
+    return {
+        check: {
+            key: value
+            for key, value in settings.items()
+            if (check, key) not in named and key not in given.get(check, {})
+        }
         for check, settings in profile.settings.items()
     }
-    return {check: {**filled.get(check, {}), **given.get(check, {})} for check in {**filled, **given}}
+
+
+def said_of(
+    profile: Profile,
+    given: Mapping[str, Mapping[str, Any]],
+    limits: Sequence[Limit],
+    checks: Mapping[str, Any],
+) -> dict[str, str]:
+    """A sentence for each check that the profile sets otherwise than the check by itself.
+
+    Args:
+        profile: whose settings fill the gaps.
+        given: what the user set, by check.
+        limits: as for `settings_under`.
+        checks: the installed `audit.check.Check`s by name; what is none of them is passed over.
+    """
+    said = {}
+    for name, settings in _filled(profile, given, limits).items():
+        usual = checks[name].settings({}) if isinstance(checks.get(name), Check) else {}
+        other = [key for key, value in settings.items() if key in usual and usual[key] != value]
+        if other:
+            here = ", ".join(f"{key} = {settings[key]}" for key in other)
+            alone = ", ".join(f"{key} = {usual[key]}" for key in other)
+            said[name] = f"The profile {profile.name} set {here}; by itself the check takes {alone}."
+    return said
 
 
 def left_out_by(profile: Profile, plan: Sequence[Planned], kept: Collection[str]) -> tuple[LeftOut, ...]:

@@ -129,6 +129,14 @@ def _format_files() -> dict[str, str]:
     return found
 
 
+def named_for(made: Rendering) -> bool:
+    """Whether a file has the name of what it is said to be: a page of one's own cannot pass for a PDF."""
+    name = PurePosixPath(made.path).name
+    if made.form in PAGES:
+        return name == f"{made.document}.{made.form}"
+    return name == (INDEX if made.form == "index" else _format_files().get(made.form, name))
+
+
 def missing(made: Rendering, sources: Sources) -> str:
     """Why a file cannot be rendered again here, as the end of a sentence; empty where it can."""
     if made.tool != tool()["version"]:
@@ -142,11 +150,21 @@ def missing(made: Rendering, sources: Sources) -> str:
     stated = sources.stated()
     if made.attestations_sha256 and (stated is None or _sha256(stated) != made.attestations_sha256):
         return f"the statements in it are not here as they were (sha256 {made.attestations_sha256[:12]})"
-    if made.form == "pdf" and (not made.browser or made.browser != browser()):
-        return f"it was printed by {made.browser or 'another browser'}, and here is {browser() or 'none'}"
+    if made.form == "pdf":
+        return _unprinted(made)
     if made.form not in {*PAGES, "index", *_format_files()}:
         return f"the format '{made.form}' is not installed"
     return ""
+
+
+def _unprinted(made: Rendering) -> str:
+    if not made.browser:
+        return "who signed it could not print it again either, so it may say anything"
+    return (
+        ""
+        if made.browser == browser()
+        else f"it was printed by {made.browser}, and here is {browser() or 'none'}"
+    )
 
 
 def again(record: Record, made: Rendering, sources: Sources) -> bytes:

@@ -17,7 +17,7 @@ from audit.errors import ConfigError
 from audit.judge import judge
 from audit.plan import Options, plan_checks
 from audit.policy import Policy, Verdict
-from audit.profile import STANDARD
+from audit.profile import STANDARD, read_profile, said_of
 from audit.record import SCHEMA, Finding, Outcome, Planned, Record, canonical, write_record
 from audit.registry import Broken, broken_finding, installed_checks, installed_products
 
@@ -69,7 +69,13 @@ def audit(
         declared = "auto" if model.output == "logits" else model.output
         model = preflight(model, data.inputs[:PREFLIGHT_ROWS], declared)
     bench = set_up(model, data, seed, installed_products())
-    findings = _measure_all(plan, known, bench, folder)
+    said = said_of(read_profile(profile), settings or {}, policy.limits, known)
+    findings = [
+        replace(item, caveats=(*item.caveats, said[item.check]))
+        if item.status == "measured" and item.check in said
+        else item
+        for item in _measure_all(plan, known, bench, folder)
+    ]
     facts = {"seed": seed, "profile": profile, "started": started, "seconds": time.monotonic() - clock}
     record = judge(replace(_record(bench, plan, findings, policy, facts), left_out=left_out))
     if folder is not None:

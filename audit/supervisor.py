@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
@@ -30,7 +30,7 @@ from audit.errors import ConfigError, LoadError
 from audit.judge import judge
 from audit.plan import Options, plan_run
 from audit.policy import Verdict
-from audit.profile import STANDARD
+from audit.profile import STANDARD, read_profile, said_of
 from audit.record import (
     SCHEMA,
     Finding,
@@ -53,6 +53,12 @@ _COMPARED = ("sha256", "fingerprint", "factory_sha256")
 
 
 _WATCH_SECONDS = 0.5
+_ROOT = Path(__file__).resolve().parent.parent
+# A package called `audit` in the working directory (-P) or on PYTHONPATH must not be taken for this one.
+_WORKER = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); import audit; del sys.path[0]; "
+    "from audit.worker import main; main()"
+)
 
 
 def _silent(event: str, fields: Mapping[str, Any]) -> None:
@@ -80,6 +86,7 @@ class _Run:
     workers: int = 0
     interrupted: bool = False
     waivers: tuple[Waiver, ...] = ()
+    said: Mapping[str, str] = field(default_factory=dict)
     clock: float = field(default_factory=time.monotonic)
 
 
@@ -113,8 +120,10 @@ def run(
     if options.costs is not None:
         read_record(options.costs)  # refuses what is no run before anything is loaded
     plan, left_out = plan_run(config, options, checks)
+    limits, given = config.policy.policy().limits, config.checks.settings
+    said = said_of(read_profile(options.profile), given, limits, checks)
     state = _Run(
-        config, path, folder, notify, checks, plan, options, left_out=left_out, waivers=_waivers(config)
+        config, path, folder, notify, checks, plan, options, left_out, waivers=_waivers(config), said=said
     )
     if resume:
         journal.read(folder)  # refuses what is no run before anything is written there
@@ -359,8 +368,7 @@ def _give_up(state: _Run, missing: Sequence[Planned], reason: str) -> None:
 @contextmanager
 def _worker(state: _Run, log: IO[bytes]) -> Iterator["subprocess.Popen[bytes]"]:
     """A worker process, killed on the way out whatever happened."""
-    # -P: a folder called `audit` in the user's working directory must not be taken for this package.
-    command = [sys.executable, "-P", "-m", "audit.worker", str(state.folder)]
+    command = [sys.executable, "-P", "-c", _WORKER, str(_ROOT), str(state.folder)]
     process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
         command,
         stdin=subprocess.PIPE,
@@ -470,6 +478,8 @@ def _how_it_ended(process: "subprocess.Popen[bytes]") -> str:
 
 
 def _keep(state: _Run, finding: Finding) -> None:
+    if finding.status == "measured" and finding.check in state.said:
+        finding = replace(finding, caveats=(*finding.caveats, state.said[finding.check]))
     journal.append(state.folder, "finding", finding=finding, time=_now())
     state.findings[finding.check] = finding
     state.notify("finding", {"finding": finding})

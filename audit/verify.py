@@ -21,6 +21,7 @@ _RECORD, _SEAL = "record.json", "seal.json"
 _NAMED = 5
 _NOT_PROVED = (
     "That the numbers are true: a signer can sign what was never measured. Reproducing the run can show it.",
+    "That the journal was written while it was measured, and whole: its times are the word of who ran it.",
     "That the data are right for the purpose, or that what was not tested holds.",
     "Texts, tables, figures and costs beyond their bytes: no count in the record leads to them.",
 )
@@ -226,11 +227,15 @@ def _rendered(record: "Record", sources: "Sources", seal: "Seal | None") -> "Sta
 def _as_sealed(record: "Record", name: str, sources: "Sources", made: "Rendering") -> "Statements":
     """A file against what the seal says that it was rendered from."""
     from audit.proof.statement import noted, proved, unproved, wrong
-    from audit.rendered import again, missing
+    from audit.rendered import again, missing, named_for
 
+    if not named_for(made):
+        yield wrong("documents", f"the seal says that it was rendered as '{made.form}'.", name)
+        return
     why = missing(made, sources)
     if why:
-        yield (noted if made.form == "pdf" else unproved)("documents", f"it was only hashed: {why}.", name)
+        said = f"it was only hashed: {why}."
+        yield (noted if made.form == "pdf" and made.browser else unproved)("documents", said, name)
     elif again(record, made, sources) == (sources.folder / name).read_bytes():
         yield proved("documents", "it is what the record renders to.", name)
     elif made.form == "pdf":
@@ -261,7 +266,7 @@ def _by_name(record: "Record", name: str, sources: "Sources") -> "Statements":
 
 def _same_model(record: Mapping[str, Any], path: Path, folder: Path) -> "Statements":
     from audit.proof.files import sha256_of
-    from audit.proof.statement import proved, wrong
+    from audit.proof.statement import noted, proved, wrong
 
     del folder
     if not path.is_file():
@@ -270,6 +275,10 @@ def _same_model(record: Mapping[str, Any], path: Path, folder: Path) -> "Stateme
         yield proved(
             "model", f"{path} is the file that was audited (sha256 {record['model']['sha256'][:16]})."
         )
+        if record["model"].get("factory"):
+            code = str(record["model"].get("factory_sha256") or "unknown")[:16]
+            said = "builds the network, and it was not hashed again"
+            yield noted("model", f"The code of {record['model']['factory']} (sha256 {code}) {said}.")
     else:
         yield wrong(
             "model", f"it is not the model of the record: its sha256 is {sha256_of(path)}.", str(path)

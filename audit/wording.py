@@ -90,6 +90,9 @@ FINDING_WORDS: dict[Verdict, tuple[str, str]] = {
 }
 
 
+UNDER_PROFILE = (
+    "It ran under the profile {}, which set whatever audit.toml leaves open; each finding says what."
+)
 OTHER_POLICY = (
     "These verdicts were judged under another policy than the one that was fixed before measuring. The "
     "record names the first one by its sha256 and does not hold it."

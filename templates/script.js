@@ -52,7 +52,12 @@
 
   let unfold = () => {};
   const reveal = () => {
-    const id = decodeURIComponent(location.hash.slice(1));
+    let id = "";
+    try {
+      id = decodeURIComponent(location.hash.slice(1));
+    } catch {
+      return;
+    }
     const target = id && document.getElementById(id);
     if (!target) return;
     const hidden = target.closest("[hidden]");

@@ -9,7 +9,7 @@ from typing import Any
 from audit.evidence import Figure, Measure, Table
 from audit.judge import judge
 from audit.policy import Limit, Policy, Verdict
-from audit.record import SCHEMA, Cost, Finding, Outcome, Planned, Record
+from audit.record import SCHEMA, Cost, Finding, LeftOut, Outcome, Planned, Record
 from audit.stats import proportion
 from audit.waiver import Waiver, Waivers, fingerprint, model_digest
 
@@ -96,6 +96,13 @@ def waived(record: Record, owner: str = "A. Lee", reason: str = "mended in v2") 
         for finding in record.findings for item in finding.verdicts if item.verdict is Verdict.FAIL
     )  # fmt: skip
     return judge(record, waivers=Waivers(given=given, day=date(2026, 11, 21)))
+
+
+def relaxed() -> Record:
+    """A broken limit that is waived, checks that were left out, and a policy that lets the rest go."""
+    let_go = dict.fromkeys(("on_inconclusive", "on_not_evaluable", "on_broken", "on_not_applicable"), "warn")
+    out = (LeftOut(check="shift.noise", reason="the budget was spent"), LeftOut(check="b.c", reason=""))
+    return waived(replace(every_verdict(**let_go), left_out=out))
 
 
 def hostile(text: str) -> Record:

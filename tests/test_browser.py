@@ -301,6 +301,16 @@ def test_a_link_into_what_is_folded_unfolds_it(browser: Any, page: Any, address:
         context.close()
 
 
+def test_an_address_that_is_cut_in_two_does_no_harm(browser: Any, address: str) -> None:
+    said: list[str] = []
+    opened = browser.new_page()
+    opened.on("pageerror", lambda error: said.append(str(error)))
+    opened.goto(f"{address}#%E0%A4%A")
+    assert opened.locator("input[type=search]").count() == 1
+    assert said == []
+    opened.close()
+
+
 @pytest.mark.parametrize("kind", ["overview", "forest:not(.overview, .bars)", "bars:not(.swarm)", "proofs"])
 def test_every_kind_of_table_can_be_sorted(page: Any, kind: str) -> None:
     table = page.locator(f"table.{kind}.sortable").first

@@ -112,6 +112,7 @@ class Runner:
             env = {name: self.value(text) for name, text in step.get("env", {}).items()}
             self.files["GITHUB_OUTPUT"].write_text("")
             files = {name: str(path) for name, path in self.files.items()}
+            files |= {"GITHUB_RUN_ID": "41", "GITHUB_RUN_ATTEMPT": "2"}
             self.done[step["name"]] = done = shell(step["run"], self.folder, **env, **files)
             lines = self.files["GITHUB_OUTPUT"].read_text().splitlines()
             self.outputs[step.get("id", step["name"])] = dict(line.split("=", 1) for line in lines)
@@ -146,6 +147,62 @@ def test_the_action_gates_summarises_and_keeps_the_run(action, sample_repository
     assert "0 already measured" in other.done["Audit"].stdout
 
 
+SEVERAL = """
+extends = "audit.toml"
+[checks]
+run = ["performance.accuracy"]
+[policy]
+limits = { "performance.accuracy" = { accuracy = { at_least = 0.8 } } }
+[models.good]
+[models.lost]
+path = "lost.safetensors"
+"""
+
+
+def several(folder, name):
+    """A file of two models, of which one is not there, with one limit."""
+    text = (folder / "audit.toml").read_text()
+    (folder / "one.toml").write_text(text.partition("[checks]")[0])
+    (folder / name).write_text(SEVERAL.replace("audit.toml", "one.toml"))
+
+
+def test_the_action_takes_several_models_a_second_time_and_names_with_blanks(
+    action, sample_repository, tmp_path
+):
+    folder = Path(shutil.copytree(sample_repository, tmp_path / "our loans"))
+    name = 'it\'s "two" $(models).toml'
+    several(folder, name)
+    for measured in ("0 already measured", "1 already measured"):
+        runner = Runner(action, folder, tmp_path, config=name)
+        assert runner.run() == 4, runner.done["Audit"].stderr
+        assert measured in runner.done["Audit"].stdout
+        assert (folder / runner.output("run") / "good" / "reports" / "junit.xml").is_file()
+        summary = runner.files["GITHUB_STEP_SUMMARY"].read_text()
+        assert ("**PASS.**" in summary, "exit code 4" in summary) == (True, True)
+        assert "sarif" not in runner.outputs["audit"]
+
+
+def test_the_action_shows_no_verdict_of_a_kept_run_that_was_refused(action, sample_repository, tmp_path):
+    folder = Path(shutil.copytree(sample_repository, tmp_path / "loans"))
+    runner = Runner(action, folder, tmp_path, config="typo.toml")
+    runner.run()
+    kept = folder / runner.output("run") / "reports"
+    kept.mkdir(parents=True)
+    (kept.parent / "record.json").write_text("{}")
+    (kept / "technical-report.md").write_text("**PASS.**")
+    (kept / "audit.sarif").write_text("{}")
+    again = Runner(action, folder, tmp_path, config="typo.toml")
+    assert again.run() == 3
+    assert "PASS" not in again.files["GITHUB_STEP_SUMMARY"].read_text()
+    assert "sarif" not in again.outputs["audit"]
+
+
+def test_without_a_key_the_action_takes_nothing_up(action, sample_repository, tmp_path):
+    runner = Runner(action, sample_repository, tmp_path, config="typo.toml")
+    runner.run()
+    assert runner.outputs["key"]["key"] == "none-41-2-quick"  # of this run of the workflow alone
+
+
 @pytest.mark.parametrize(("config", "code"), [("typo.toml", 3), ("no-model.toml", 4)])
 def test_the_action_says_so_when_there_is_no_record(action, sample_repository, tmp_path, config, code):
     folder = Path(shutil.copytree(sample_repository, tmp_path / "loans"))
@@ -166,7 +223,8 @@ def test_the_action_works_beside_packages_of_the_same_names(action, sample_repos
 
 def test_the_action_uploads_what_it_says(action):
     steps = {step["name"]: step for step in action["runs"]["steps"]}
-    assert steps["Upload SARIF"]["with"]["sarif_file"].endswith("reports/audit.sarif")
+    assert steps["Upload SARIF"]["with"]["sarif_file"] == "${{ steps.audit.outputs.sarif }}"
+    assert 'echo "sarif=$run/reports/audit.sarif"' in steps["Audit"]["run"]
     assert steps["Keep the run"]["with"]["path"] == "${{ steps.audit.outputs.run }}"
     assert "steps.key.outputs.key" in steps["Look for a run of the same model and data"]["with"]["key"]
     assert list(steps)[-1] == "Gate"  # the verdict stops the pipeline after everything is uploaded
@@ -201,9 +259,22 @@ def test_the_gitlab_job_ends_with_the_verdict(job, sample_repository, tmp_path, 
     assert done.returncode == code, done.stderr
     if code == 1:
         assert "**FAIL.**" in done.stdout
-        assert (folder / job["artifacts"]["reports"]["junit"]).is_file()
+        assert any((folder / path).is_file() for path in job["artifacts"]["reports"]["junit"])
         assert (folder / "model-audit-run/reports/model-card.html").is_file()
         assert list((folder / job["cache"]["paths"][0]).iterdir())
+
+
+def test_the_gitlab_job_keeps_the_runs_of_several_models(job, sample_repository, tmp_path):
+    folder = Path(shutil.copytree(sample_repository, tmp_path / "loans"))
+    several(folder, "two.toml")
+    variables = {**job["variables"], "AUDIT_CONFIG": "two.toml", "AUDIT_PACKAGE": ""}
+    done = shell("\n".join([*job["before_script"], *job["script"]]), folder, **variables)
+    assert done.returncode == 4, done.stderr
+    assert "**PASS.**" in done.stdout
+    kept = job["artifacts"]["reports"]["junit"]
+    assert [str(path.relative_to(folder)) for pattern in kept for path in folder.glob(pattern)] == [
+        "model-audit-run/good/reports/junit.xml"
+    ]
 
 
 def test_the_sample_uses_the_template_as_it_is(job):

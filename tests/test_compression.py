@@ -11,6 +11,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -75,19 +76,47 @@ def run(*arguments, cwd):
     return done
 
 
+def trained(data, folder, *, rows=None):
+    """The example, trained by its own script on all rows or some, with the configuration of its model."""
+    if rows is not None:
+        table = pd.read_csv(data, keep_default_na=False)
+        data = folder / "some.csv"
+        table.groupby("split").head(rows).to_csv(data, index=False)
+    train = [sys.executable, ROOT / "examples" / "adult" / "train.py", data, folder]
+    subprocess.run(train, check=True, capture_output=True)
+    return (folder / "audit.toml").read_text().split("[checks]")[0]
+
+
+def test_a_quantised_copy_of_a_small_one_is_held_against_its_original_by_group(shared_data, tmp_path):
+    """The whole way on a few rows, so that every test run takes it."""
+    text = trained(shared_data / "adult" / "adult.csv", tmp_path, rows=1500)
+    text += '[checks]\nrun = ["performance.accuracy"]\n'
+    text += '[policy.limits."performance.accuracy"]\naccuracy = { at_least = 0.6 }\n'
+    save_quantised(tmp_path / "model.pt2", tmp_path / "quantised.pt")
+    (tmp_path / "base.toml").write_text(text)
+    (tmp_path / "quantised.toml").write_text(text.replace("model.pt2", "quantised.pt"))
+    assert run("run", "base.toml", "--out", "base", cwd=tmp_path).returncode == 0
+    done = run("run", "quantised.toml", "--out", "quantised", "--baseline", "base", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = run("compare", "base", "quantised", "--json", cwd=tmp_path)
+    told = json.loads(said.stdout)
+    assert (said.returncode, told["paired"]) == (0, True), said.stdout
+    changes = {
+        str(item["measure"]["group"]): item
+        for item in told["changes"]
+        if item["measure"]["name"] == "accuracy"
+    }
+    assert {"{}", "{'sex': 'Female'}", "{'sex': 'Male'}", "{'race': 'Black'}"} <= changes.keys()
+    assert changes["{}"]["measure"]["n"] == 1500
+    assert changes["{}"]["measure"]["method"] == "paired_proportions"
+    assert abs(changes["{}"]["new"] - changes["{}"]["base"]) < 0.03
+
+
 @pytest.fixture(scope="module")
 def adult(tmp_path_factory, shared_data):
     """The example, trained by its own script, audited; and two compressed copies of it."""
     folder = tmp_path_factory.mktemp("adult")
-    train = [
-        sys.executable,
-        ROOT / "examples" / "adult" / "train.py",
-        shared_data / "adult" / "adult.csv",
-        folder,
-    ]
-    subprocess.run(train, check=True, capture_output=True)
-    text = (folder / "audit.toml").read_text().split("[checks]")[0]
-    text += f"[checks]\nrun = {CHECKS}\n{LIMIT}"
+    text = trained(shared_data / "adult" / "adult.csv", folder) + f"[checks]\nrun = {CHECKS}\n{LIMIT}"
     save_quantised(folder / "model.pt2", folder / "quantised.pt")
     save_pruned(folder / "model.pt2", folder / "pruned.pt2")
     for name, file in (("base", "model.pt2"), ("quantised", "quantised.pt"), ("pruned", "pruned.pt2")):

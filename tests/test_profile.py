@@ -5,7 +5,7 @@ import pytest
 from audit.check import Check
 from audit.errors import ConfigError
 from audit.policy import Limit
-from audit.profile import Profile, left_out_by, read_profile, read_profiles, settings_under
+from audit.profile import Profile, left_out_by, read_profile, read_profiles, said_of, settings_under
 from audit.record import Planned
 from audit.registry import installed_checks
 
@@ -67,3 +67,14 @@ def test_a_profile_leaves_out_only_what_a_pattern_named():
 def test_an_unknown_profile_gets_the_nearest():
     with pytest.raises(ConfigError, match="--profile quik is not a profile; the nearest is 'quick'"):
         read_profile("quik")
+
+
+def test_what_it_sets_otherwise_than_the_check_by_itself_is_said():
+    name, limit = "robustness.pgd", Limit(check="robustness.pgd", measure="x", at_least=0, where={"rows": 5})
+    checks, quick = installed_checks(), read_profile("quick")
+    said = "The profile quick set rows = 250, steps = 10; by itself the check takes rows = 1000, steps = 20."
+    assert said_of(quick, {}, (), checks)[name] == said
+    assert "rows" not in said_of(quick, {name: {"rows": 9}}, (), checks)[name]
+    assert "rows" not in said_of(quick, {}, (limit,), checks)[name]
+    assert name not in said_of(quick, {name: {"rows": 9, "steps": 9}}, (), checks)
+    assert said_of(read_profile("standard"), {}, (), checks) == {}

@@ -14,7 +14,7 @@ from audit.commands.writing import write_page
 from audit.errors import ConfigError
 from audit.keys import generate, read_public
 from audit.record import read_record, write_record
-from audit.rendered import browser
+from audit.rendered import Rendering, browser
 from audit.seal import FILE, seal
 from audit.verify import verify
 
@@ -132,6 +132,33 @@ def test_a_file_of_another_name_is_hashed_and_told(run, tmp_path):
     proof = verify(run, tmp_path / "a.pub")
     assert proof.exit_code == 0
     assert any("remarks.txt" in item.text for item in proof.of("noted"))
+
+
+def test_a_pdf_that_was_not_printed_again_when_it_was_signed_stays_open(run, tmp_path, monkeypatch):
+    (run / "reports" / "technical-report.pdf").write_bytes(b"%PDF-1.7 the audit says PASS")
+    monkeypatch.setattr("audit.rendered.browser", lambda: "")
+    seal(run, tmp_path / "a.key")
+    proof = verify(run, tmp_path / "a.pub")
+    assert proof.exit_code == 2
+    assert [(item.where, "may say anything" in item.text) for item in proof.of("open")] == [
+        ("reports/technical-report.pdf", True)
+    ]
+
+
+@pytest.mark.parametrize("form", ["pdf", "md", "index", "badge"])
+def test_a_page_cannot_be_signed_as_something_else(run, tmp_path, monkeypatch, form):
+    """A signer's own program could call an edited page a PDF, of which fewer things are asked."""
+    page = run / "reports" / "technical-report.html"
+    page.write_text(page.read_text() + " ")
+    made = Rendering(path="reports/technical-report.html", form=form, document="technical-report",
+                     browser="Lynx 1.0")  # fmt: skip
+    monkeypatch.setattr("audit.seal.found_out", lambda *_: made)
+    seal(run, tmp_path / "a.key")
+    proof = verify(run, tmp_path / "a.pub")
+    assert proof.exit_code == 1
+    assert (made.path, f"the seal says that it was rendered as '{form}'.") in [
+        (item.where, item.text) for item in proof.of("wrong")
+    ]
 
 
 @pytest.mark.slow

@@ -54,6 +54,7 @@ def test_a_signed_run_is_proved_with_model_and_data(whole):
     assert {"signature", "files", "record", "artifacts", "journal", "policy", "numbers", "verdicts",
             "documents", "model", "data"} == proved  # fmt: skip
     assert any("true" in item.text for item in proof.of("noted"))
+    assert any("code of digits_factory:build" in item.text for item in proof.of("noted"))
 
 
 def test_the_documents_are_really_rendered_again(whole):

@@ -116,6 +116,13 @@ def test_another_limit_on_the_same_number_is_not_waived():
     assert under(stricter, waiver(record)).verdict.exit_code == 1
 
 
+def test_a_limit_moved_by_a_hair_is_another_limit():
+    before, after = broken(), broken(at_least=0.80000001)
+    assert under(before, waiver(before)).verdict.exit_code == 0
+    assert under(after, waiver(before)).verdict.exit_code == 1
+    assert "at least 0.80000001" in under(after).findings[0].verdicts[0].limit
+
+
 def test_what_is_no_fail_cannot_be_waived():
     record = every_verdict()
     given_ones = [
@@ -275,5 +282,5 @@ def test_pages_say_waived_on_page_one_in_the_row_and_in_the_policy():
     assert "Decide what follows from" not in page
     text = markdown(after)
     assert "**FAIL, waived**" in text
-    assert "1 broken limit waived: the exit code lets it pass, no verdict does." in text
+    assert "1 broken limit waived: somebody answers for each until a day" in text
     assert "waived" not in render(record).replace("Repair what", "").lower().split("</style>")[-1]

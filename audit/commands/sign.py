@@ -1,6 +1,5 @@
 """`model-audit sign`: put a signature over every file of a run folder."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +23,7 @@ def sign(
 ) -> int:
     """Sign a run: record, artifacts and documents. What does not follow from its numbers is refused."""
     from audit.keys import read_private
+    from audit.proof.consistency import readable
     from audit.record import read_record
     from audit.seal import seal
     from audit.verify import contents
@@ -31,8 +31,9 @@ def sign(
     folder = run if run.is_dir() else run.parent
     read_record(folder)
     read_private(key)  # a key that is wrong is told before minutes of checking
-    record = json.loads((folder / "record.json").read_bytes())
-    faults = [item for item in contents(record, folder) if item.kind == "wrong"]
+    record, faults = readable((folder / "record.json").read_bytes())
+    if not faults:
+        faults = [item for item in contents(record, folder) if item.kind == "wrong"]
     for item in faults:
         complain(f"not signed: {item}")
     if faults:

@@ -39,7 +39,7 @@ def verify(
         return proof.exit_code
     lines = [proof.words]
     for kind, head in _HEADS.items():
-        said = [f"  - {visible(str(item))}" for item in proof.of(kind)]  # type: ignore[arg-type]
+        said = [f"  - {visible(str(item)).replace(chr(10), '⟨U+000A⟩')}" for item in proof.of(kind)]  # type: ignore[arg-type]
         lines += ["", f"{head}:", *said] if said else []
     print("\n".join(lines))  # noqa: T201 - this is the command line
     return proof.exit_code

@@ -5,7 +5,7 @@ repository whose own code has a package of that name. It imports nothing but pyt
 and the audit of a file runs in a process of its own.
 
 Options: `--audit-profile`, `--audit-out`. Settings: `audit_file` names the file of the fixtures, audit.toml
-in the root folder by default.
+in the root folder by default; `audit_model_name` says which of several models.
 """
 
 import fcntl
@@ -45,6 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--audit-profile", help="profile of the audit: quick, standard or thorough")
     group.addoption("--audit-out", help="folder that keeps the runs; in pytest's cache by default")
     parser.addini("audit_file", "the audit.toml that the fixtures load", default="audit.toml")
+    parser.addini("audit_model_name", "which of several [models.NAME] the fixtures load", default="")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -201,7 +202,7 @@ def _home(config: pytest.Config) -> Path:
 
 
 def _audit(item: LimitItem, folder: Path) -> str:
-    """Run the audit in a process of its own, only the checks of the limits that are tested here: what it says."""
+    """Run the audit in a process of its own, only for the limits that are tested here; what it says."""
     chosen = [
         other for other in item.session.items if isinstance(other, LimitItem) and other.path == item.path
     ]
@@ -212,6 +213,9 @@ def _audit(item: LimitItem, folder: Path) -> str:
         word for name in sorted({other.model for other in chosen} - {""}) for word in ("--model", name)
     ]
     options += ["--profile", profile] if profile else []
+    options += (
+        ["--resume"] if any(folder.glob("**/journal.jsonl")) else []
+    )  # a test process died in its middle
     # -P and this folder: a folder called `audit` where pytest runs must not be taken for the package.
     command = [sys.executable, "-P", "-c", _COMMAND, "run", str(item.path), "--out", str(folder), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment())  # noqa: S603 - our own
@@ -281,7 +285,7 @@ def audit_file(pytestconfig: pytest.Config) -> Path:
 
 
 @pytest.fixture(scope="session")
-def audit_bench(audit_file: Path) -> Any:
+def audit_bench(audit_file: Path, pytestconfig: pytest.Config) -> Any:
     """The model and the data of the audit.toml, loaded once, and the products that checks share."""
     with package():
         from audit.config import read_config
@@ -291,7 +295,7 @@ def audit_bench(audit_file: Path) -> Any:
         from audit.worker import load_both, read_more
 
         with _told(AuditError):
-            config = read_config(audit_file)
+            config = read_config(audit_file, model=str(pytestconfig.getini("audit_model_name")))
             model, data = load_both(config)
         reread = partial(read_more, config, model)
         return set_up(model, data, config.seed, installed_products(), config.folder, reread)

@@ -53,7 +53,8 @@ def consistency(record: Json, folder: Path) -> Statements:
     path = folder / JOURNAL
     if not path.is_file():
         said = "There is no journal, so nothing shows that the policy was fixed before the first measurement."
-        yield noted("journal", said, JOURNAL)
+        claimed = record["run"].get("policy_fixed") is not None
+        yield (unproved if claimed else noted)("journal", said, JOURNAL)
         return
     events, damage = _events(path.read_bytes())
     yield from damage
@@ -164,6 +165,9 @@ def _events(content: bytes) -> tuple[list[Json], list[Any]]:
             event = parsed(line)
         except (ValueError, RecursionError) as error:
             return events, [wrong("journal", f"it is damaged: {error}.", f"{JOURNAL}:{number}")]
+        if not isinstance(event, dict) or "event" not in event or (events and event["event"] == "begin"):
+            said = "it tells of no event, or of a second beginning."
+            return events, [wrong("journal", said, f"{JOURNAL}:{number}")]
         events.append(event)
     if torn:
         return events, [wrong("journal", "its last line is torn.", f"{JOURNAL}:{len(lines) + 1}")]
@@ -174,6 +178,7 @@ def _events(content: bytes) -> tuple[list[Json], list[Any]]:
 
 def _journal(record: Json, events: Sequence[Json]) -> Statements:
     faults = [*_same_findings(record, events), *_same_facts(record, events), *_same_hashes(record, events)]
+    faults += [*_same_plan(record, events), *_unstarted(events)]
     yield from faults
     if not faults:
         said = f"The journal ({counted(len(events), 'line')}) tells of the same facts and findings."
@@ -207,6 +212,37 @@ def _same_findings(record: Json, events: Sequence[Json]) -> Statements:
         yield wrong("journal", f"'{check}' was measured and is not in the record.", f"{JOURNAL}:{number}")
 
 
+def _unstarted(events: Sequence[Json]) -> Statements:
+    """Numbers of a check that the journal never tells was started."""
+    started = set()
+    for number, event in enumerate(events, start=1):
+        if event["event"] == "start":
+            started.add(event["check"])
+        told = event.get("finding", {})
+        if told.get("status") == "measured" and told["check"] not in started:
+            said = f"'{told['check']}' was measured, and no line before tells that it was started."
+            yield wrong("journal", said, f"{JOURNAL}:{number}")
+
+
+def _same_plan(record: Json, events: Sequence[Json]) -> Statements:
+    """The plan against the one that the journal was begun with, less what a budget took out since."""
+    planned = [item["check"] for item in record["plan"]]
+    fitted = next((list(event["plan"]) for event in events if event["event"] == "budget"), None)
+    late = {event["check"] for event in events if event["event"] == "left_out"}
+    if fitted is not None and planned != [check for check in fitted if check not in late]:
+        said = "the journal tells of another plan, after what did not fit into the budget was left out."
+        yield wrong("journal", said, place("plan"))
+    versions = {finding["check"]: finding["version"] for finding in record["findings"]}
+    told = events[0].get("plan_sha256")
+    if told is None or fitted is not None or late or not versions.keys() >= set(planned):
+        return
+    left_out, budget = record.get("left_out", ()), record["run"].get("budget_seconds")
+    options = [*([budget] if budget is not None else []), *([left_out] if left_out else [])]
+    if digest([record["plan"], [versions[check] for check in planned], *options]) != told:
+        said = "the journal was begun with another plan, with other versions of its checks or more left out."
+        yield wrong("journal", said, place("plan"))
+
+
 def _same_facts(record: Json, events: Sequence[Json]) -> Statements:
     ready = next((event for event in events if event["event"] == "ready"), None)
     for key in _FACTS:
@@ -235,6 +271,10 @@ def _policy_first(record: Json, events: Sequence[Json]) -> Statements:
         yield wrong(
             "journal", "the journal tells of another first measurement.", place("run", "first_measured")
         )
+    if started is not None and str(begin.get("time")) > str(started["time"]):
+        said = f"The first check started at {started['time']}, before the policy was written, by these times."
+        yield unproved("policy", said, f"{JOURNAL}:1")
+        return
     if digest(record["policy"]) == begin.get("policy_sha256"):
         when = (
             f" and the first check started at {started['time']}" if started else ", and no check was started"

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from audit.proof.methods import TOLERANCE, can_derive, derive, same, tolerance
@@ -96,7 +97,34 @@ def verdicts(record: Json) -> Statements:
     if loose:
         said = f"{counted(loose, 'judgement')} on numbers that the record gives without the sums behind them."
         yield unproved("verdicts", said)
+    yield from _let_through(record)
     yield from _outcome(record)
+
+
+def _let_through(record: Json) -> Statements:
+    """Who answers for what is broken; the day on which that was asked may not lie before the run."""
+    waivers = record.get("waivers") or {}
+    day, began = waivers.get("day"), record["run"].get("started")
+    if day is not None and began is not None and str(day) < str(began)[:10]:
+        said = f"the waivers were held against it as of {day}, and the run began on {str(began)[:10]}."
+        yield wrong("verdicts", said, place("waivers", "day"))
+    told = [
+        f"{finding['check']}, {item['waived']}"
+        for finding in record["findings"]
+        for item in finding["verdicts"]
+        if item.get("waived")
+    ]
+    if told:
+        many = counted(len(told), "broken limit")
+        said = (
+            f"{many} let through as of {day} by waivers that may have been given when the numbers were known"
+        )
+        yield noted("verdicts", f"{said}: {'; '.join(told)}.")
+    today = datetime.now(UTC).date().isoformat()
+    past = sum(str(item["expires"]) < today for item in waivers.get("given", ()))
+    if told and past:
+        said = f"{counted(past, 'waiver')} of the record ended before today: judged again, it may say no."
+        yield noted("verdicts", said)
 
 
 def _judged(record: Json, finding: Json, expected: Sequence[Json], at: int) -> Statements:

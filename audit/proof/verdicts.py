@@ -179,12 +179,14 @@ def _absent(limit: Json, pool: Sequence[Json] | None) -> dict[str, Any]:
 def in_words(limit: Json) -> str:
     """The limit as a record says it."""
     said = [
-        f"at {side} {limit[f'at_{side}']:g}" for side in ("least", "most") if limit[f"at_{side}"] is not None
+        f"at {side} {limit[f'at_{side}']:.15g}"
+        for side in ("least", "most")
+        if limit[f"at_{side}"] is not None
     ]
     if limit.get("no_worse_than"):
         margin = limit.get("margin", 0)
         said.append(
-            f"no worse than the {limit['no_worse_than']}" + (f" by more than {margin:g}" if margin else "")
+            f"no worse than the {limit['no_worse_than']}" + (f" by more than {margin:.15g}" if margin else "")
         )
     text = f"{limit['measure']} {' and '.join(said)}"
     if limit["where"]:

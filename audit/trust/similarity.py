@@ -70,8 +70,8 @@ def top_overlap(one: Doubles, other: Doubles, k: int) -> Doubles:
 def sign_change(one: Doubles, other: Doubles) -> Doubles:
     """[n] numbers whose mean is the share of all attribution, by size, that has another sign; chance is 0.5.
 
-    Rows weigh by their attribution, see `pooled`. NaN where a row is not finite, and everywhere where nothing
-    is attributed at all.
+    Rows weigh by their attribution, none by too much, see `pooled`. NaN where a row is not finite, and
+    everywhere where nothing is attributed at all.
 
     Args:
         one: [n, M] values.

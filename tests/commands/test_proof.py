@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+from datetime import date
 
 import pytest
 import records
@@ -15,6 +16,7 @@ from audit.keys import generate
 from audit.policy import Limit, Policy
 from audit.record import Finding, read_record, write_record
 from audit.stats import proportion
+from audit.waiver import Waiver, Waivers, fingerprint, model_digest
 
 MAIN = "from audit.cli import main; main()"
 LIGHT = (
@@ -99,6 +101,40 @@ def test_a_record_whose_verdict_does_not_follow_is_not_signed(folder, told):
     assert code == 1
     assert "not signed: record.json#/verdict/exit_code" in said
     assert not (folder / "run" / "seal.json").exists()
+
+
+def test_a_record_that_the_verifier_would_not_read_is_not_signed(folder, told):
+    generate(folder / "a.key")
+    path = folder / "run" / "record.json"
+    path.write_bytes(path.read_bytes() + b"\n")
+    code, _, said = told("sign", "run", "--key", "a.key")
+    assert code == 1
+    assert "not signed: record.json: it cannot be read: these are not the canonical bytes" in said
+
+
+def test_the_name_of_a_file_cannot_write_a_line_of_the_answer(folder, told):
+    (folder / "run" / "a.html\n\nProved:\n  - all of it").write_text("")
+    generate(folder / "a.key")
+    assert told("sign", "run", "--key", "a.key")[0] == 0
+    (folder / "run" / "b\nProved:").write_text("")
+    code, said, _ = told("verify", "run", "--key", "a.pub")
+    assert code == 1
+    assert said.count("\nProved:") == 1
+
+
+def test_a_waiver_that_has_ended_is_not_listed_as_one(folder, told):
+    record = read_record(folder / "run")
+    policy = Policy(limits=(Limit(check="performance.accuracy", measure="accuracy", at_least=0.999),))
+    (broken,) = judge(record, policy).findings[0].verdicts
+    given = Waiver(
+        finding=fingerprint("performance.accuracy", broken), model=model_digest(record.model), owner="A",
+        reason="r", expires=date(2026, 1, 2),
+    )  # fmt: skip
+    held = judge(record, policy, Waivers(given=(given,), day=date(2026, 1, 1)))
+    assert held.verdict.waived == 1
+    write_record(held, folder / "run")
+    _, said, _ = told("waive", "run", "--json")
+    assert [item["waived"] for item in json.loads(said)] == [""]
 
 
 def test_a_passphrase_comes_from_the_environment(told, monkeypatch):

@@ -100,6 +100,7 @@ def test_a_quick_run_shows_everywhere_what_was_set_and_what_was_left_out(project
     assert (record.run["config_file"], record.policy.on_inconclusive) == ("../audit.toml", "warn")
     assert record.run["config"]["model"]["factory"] == "network:build", "the merged configuration is kept"
     _shown_as_not_tested(record, project / "out")
+    _said_to_be_quick(record, project / "out")
     _policy_came_first(record, project / "out")
 
 
@@ -113,6 +114,15 @@ def _shown_as_not_tested(record, folder):
         r for r in json.loads(sarif(record))["runs"][0]["results"] if r["ruleId"] == "robustness.fgsm"
     ]
     assert (result["kind"], result["properties"]["blocks"]) == ("notApplicable", False)
+
+
+def _said_to_be_quick(record, folder):
+    """A PASS on fewer rows than a check takes by itself is told with them."""
+    set_by_it = "The profile quick set rows = 250; by itself the check takes rows = 1000."
+    assert set_by_it in record.findings[-1].caveats
+    for said in (render(record, artifacts=folder), markdown(record, "technical-report")):
+        assert "It ran under the profile quick" in said
+        assert "by itself the check takes rows = 1000" in said
 
 
 def _policy_came_first(record, folder):

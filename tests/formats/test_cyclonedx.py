@@ -29,7 +29,7 @@ def bom(golden):
     return bom_of(golden)
 
 
-@pytest.mark.parametrize("make", [records.empty, records.stopped, records.every_verdict])
+@pytest.mark.parametrize("make", [records.empty, records.stopped, records.every_verdict, records.relaxed])
 def test_it_keeps_the_schema(make):
     assert faults(bom_of(make()), CYCLONEDX) == []
 

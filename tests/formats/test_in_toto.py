@@ -70,7 +70,7 @@ def golden(tmp_path_factory):
     return records.golden(tmp_path_factory.mktemp("golden"))
 
 
-@pytest.mark.parametrize("make", [records.empty, records.stopped, records.every_verdict])
+@pytest.mark.parametrize("make", [records.empty, records.stopped, records.every_verdict, records.relaxed])
 def test_it_keeps_the_specification(make):
     assert faults(statement_of(make())) == []
 

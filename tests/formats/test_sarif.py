@@ -27,7 +27,7 @@ def golden(tmp_path_factory):
     return records.golden(tmp_path_factory.mktemp("golden"))
 
 
-@pytest.mark.parametrize("make", [records.empty, records.stopped, records.every_verdict])
+@pytest.mark.parametrize("make", [records.empty, records.stopped, records.every_verdict, records.relaxed])
 def test_it_keeps_the_schema(make):
     assert faults(log_of(make()), SARIF) == []
 

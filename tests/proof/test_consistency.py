@@ -69,7 +69,10 @@ def test_a_folder_that_agrees_with_itself_is_proved(tmp_path):
 
 
 def test_without_a_journal_it_is_said(tmp_path):
-    assert ("noted", "journal", "journal.jsonl") in found(as_read(), tmp_path)
+    record = as_read()
+    assert ("noted", "journal", "journal.jsonl") in found(record, tmp_path)
+    record["run"]["policy_fixed"] = "t0"  # a claim that nothing is left to show for
+    assert ("open", "journal", "journal.jsonl") in found(record, tmp_path)
 
 
 def test_another_policy_than_the_first_is_open_and_not_wrong(tmp_path):
@@ -89,6 +92,28 @@ def test_a_policy_that_only_claims_to_be_the_first_is_wrong(tmp_path):
     assert ("journal", "record.json#/run/policy_sha256") in wrong(record, tmp_path, lines)
 
 
+def test_the_plan_that_the_journal_was_begun_with_is_the_same(tmp_path):
+    record = as_read()
+    lines = events(record)
+    lines[0]["plan_sha256"] = digest([record["plan"], ["1"]])
+    assert not wrong(record, tmp_path, lines)
+    record["left_out"], record["run"]["budget_seconds"] = [{"check": "b.two", "reason": "--skip"}], 60
+    lines[0]["plan_sha256"] = digest([record["plan"], ["1"], 60, record["left_out"]])
+    assert not wrong(record, tmp_path, lines)
+    lines.insert(2, {"event": "budget", "time": "t1", "plan": ["a.one", "c.late"], "left_out": []})
+    lines.insert(4, {"event": "left_out", "time": "t2", "check": "c.late", "reason": "the budget was spent"})
+    assert not wrong(record, tmp_path, lines)
+
+
+def test_a_check_that_started_before_the_policy_was_written_leaves_it_open(tmp_path):
+    record = as_read()
+    lines = events(record)
+    lines[0]["time"] = "t9"
+    told = found(record, tmp_path, lines)
+    assert ("open", "policy", "journal.jsonl:1") in told
+    assert not any(kind == "proved" and what == "policy" for kind, what, _ in told)
+
+
 def other_model(record, lines):
     lines[1]["model"] = {**lines[1]["model"], "sha256": "0" * 64}
 
@@ -102,7 +127,8 @@ def not_told(record, lines):
 
 
 def not_kept(record, lines):
-    lines.insert(4, {"event": "finding", "time": "t3", "finding": {**lines[3]["finding"], "check": "b.two"}})
+    other = {**lines[3]["finding"], "check": "b.two", "status": "broken"}
+    lines.insert(4, {"event": "finding", "time": "t3", "finding": other})
 
 
 def other_tool(record, lines):
@@ -115,6 +141,32 @@ def other_start(record, lines):
 
 def other_fixing(record, lines):
     record["run"]["policy_fixed"] = "t9"
+
+
+def planned_more(record, lines):
+    more = [*record["plan"], {**record["plan"][0], "check": "b.two"}]
+    lines[0]["plan_sha256"] = digest([more, ["1", "1"]])
+
+
+def left_out_more(record, lines):
+    out = [{"check": "b.two", "reason": "--skip"}]
+    lines[0]["plan_sha256"] = digest([record["plan"], ["1"], out])
+
+
+def fitted_more(record, lines):
+    lines.insert(2, {"event": "budget", "time": "t1", "plan": ["a.one", "b.two"], "left_out": []})
+
+
+def never_started(record, lines):
+    del lines[2]
+
+
+def begun_twice(record, lines):
+    lines.insert(2, {**lines[0], "time": "t1"})
+
+
+def no_event(record, lines):
+    lines.insert(2, [])
 
 
 def other_config(record, lines):
@@ -132,6 +184,12 @@ def other_config(record, lines):
         (other_start, ("journal", "record.json#/run/first_measured")),
         (other_fixing, ("journal", "record.json#/run/policy_fixed")),
         (other_config, ("record", "record.json#/run/config_sha256")),
+        (planned_more, ("journal", "record.json#/plan")),
+        (left_out_more, ("journal", "record.json#/plan")),
+        (fitted_more, ("journal", "record.json#/plan")),
+        (never_started, ("journal", "journal.jsonl:3")),
+        (begun_twice, ("journal", "journal.jsonl:3")),
+        (no_event, ("journal", "journal.jsonl:3")),
     ],
 )
 def test_a_contradiction_is_named(tmp_path, change, where):

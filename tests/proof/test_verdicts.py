@@ -3,7 +3,7 @@
 import copy
 import json
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 import records
@@ -246,6 +246,37 @@ def test_a_waiver_names_the_same_judgement_here_and_there():
     for finding, plain in zip(record.findings, as_read(record)["findings"], strict=True):
         for there, here in zip(finding.verdicts, plain["verdicts"], strict=True):
             assert fingerprint(plain["check"], here) == fingerprint_there(finding.check, there)
+
+
+def waived_until(day, held):
+    """A broken limit that was waived until a day, held against it on another one."""
+    measured = records.made(
+        (Finding(check="a.b", version="1", title="t", status="measured",
+                 measures=(proportion("accuracy", 10, 100),)),),
+        model={"sha256": "a1" * 32}, run={"id": "x", "started": "2026-01-02T00:00:00+00:00"},
+        policy=Policy(limits=(Limit(check="a.b", measure="accuracy", at_least=0.8),)),
+    )  # fmt: skip
+    (judged,) = judge(measured).findings[0].verdicts
+    given = Waiver(
+        finding=fingerprint_there("a.b", judged), model="a1" * 32, owner="A. Lee", reason="r", expires=day
+    )
+    return as_read(judge(measured, None, Waivers(given=(given,), day=held)))
+
+
+@pytest.mark.parametrize(
+    ("day", "ended"), [(date(2026, 1, 5), True), (datetime.now(UTC).date() + timedelta(days=9), False)]
+)
+def test_who_answers_for_a_broken_limit_is_told_and_when_that_ended(day, ended):
+    said = [item.text for item in verdicts(waived_until(day, date(2026, 1, 3))) if item.kind == "noted"]
+    assert "1 broken limit let through as of 2026-01-03 by waivers" in said[0]
+    assert f"waived by A. Lee until {day}: r" in said[0]
+    assert any("ended before today" in text for text in said) == ended
+
+
+def test_a_waiver_cannot_be_held_against_a_run_before_it_began():
+    record = waived_until(date(2026, 1, 1), date(2026, 1, 1))
+    assert record["verdict"]["exit_code"] == 0
+    assert [item.where for item in verdicts(record) if item.kind == "wrong"] == ["record.json#/waivers/day"]
 
 
 @pytest.mark.parametrize("text", records.HOSTILE[:7])

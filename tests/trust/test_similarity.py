@@ -62,10 +62,16 @@ def test_an_explanation_is_like_itself_or_has_no_ranking(values, k):
 
 
 def test_change_of_signs_is_the_share_of_all_attribution_that_changed():
-    one = np.array([[1.0, -2.0, 3.0], [0.1, 0.0, 0.0]])
-    other = np.array([[3.0, 2.0, 1.0], [-0.3, 0.0, 0.0]])
+    one = np.array([[1.0, -2.0, 3.0]] * 16 + [[0.1, 0.0, 0.0]] * 4)
+    other = np.array([[3.0, 2.0, 1.0]] * 16 + [[-0.3, 0.0, 0.0]] * 4)
     found = sign_change(one, other)
-    assert found.mean() == pytest.approx((2 + 0.2) / (2 + 2 + 2 + 0.2))
+    assert found.mean() == pytest.approx((16 * 2 + 4 * 0.2) / (16 * (2 + 2 + 2) + 4 * 0.2))
+
+
+def test_one_row_of_large_attributions_is_not_all_attribution():
+    """Its sign changes and no other does: it has an eighth of the weight and not all of it."""
+    one = np.array([[1e6, 0.0]] + [[1.0, 2.0]] * 15)
+    assert sign_change(one, one * np.where(one > 1e5, -1, 1)).mean() == pytest.approx(1 / 8)
 
 
 def test_a_value_close_to_0_may_have_either_sign():
