@@ -61,7 +61,7 @@ def merged_with(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str,
 
 
 def _base(value: Any, asked: Path) -> Path:
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
         raise ConfigError(f"{asked}: 'extends' = {value!r} is wrong; it names one other TOML file.")
     return Path(os.path.normpath(asked.parent / value))
 

@@ -7,6 +7,8 @@ from typing import Any
 from audit.errors import ConfigError
 from audit.inherit import refuse_unwritable
 
+_DEEPEST = 100
+
 
 def with_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """The values of an audit.toml with those of the command line in their place, the last one winning.
@@ -30,9 +32,11 @@ def with_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[
 
 def read_override(text: str) -> tuple[tuple[str, ...], Any]:
     """The keys, from the outermost in, and the value of one `KEY=VALUE`."""
+    if any("\ud800" <= sign <= "\udfff" for sign in text):
+        raise ConfigError(f"--set {text!a} is not UTF-8 text.")
     for place, sign in enumerate(text):
         keys = _keys(text[:place]) if sign == "=" else ()
-        if keys:
+        if 0 < len(keys) <= _DEEPEST:
             return keys, _value(text[place + 1 :].strip())
     raise ConfigError(f"--set {text} is not KEY=VALUE with a key as in TOML, such as data.rows=500.")
 

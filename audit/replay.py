@@ -111,6 +111,8 @@ def replay(
     known_model = {} if model else told.model
     known_data = {} if data else told.data
     refuse_other_files(setting, known_model, known_data, place)
+    inside = folder if folder.is_dir() else folder.parent
+    trusted(setting, str(folder), config, inside.resolve().parent.parent)
     compute_alike()
     network, rows = load_both(setting)
     found = {"model": _digests(network.fingerprint, network.source.get("factory_sha256")),
@@ -143,7 +145,6 @@ def _config(
     """The configuration that was measured with, and what takes the place of its model and data."""
     inside = folder if folder.is_dir() else folder.parent
     known = configured(told.config, str(folder), told.batch_size, starts_at(config, inside / told.folder))
-    trusted(known.model, str(folder), config)
     section, rows = known.model, known.data
     if model is not None:
         section = section.model_copy(update={"path": model.absolute(), "loader": "auto"})

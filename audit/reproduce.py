@@ -191,6 +191,7 @@ def reproduce(
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"{target} exists; name another folder for the repetition with --out.")
     refuse_other_files(settings, record.model, record.data, place)
+    trusted(settings, place, config, source)
     plan, lost = _plan(record)
     again = _run(record, settings, config, target, plan, notify, place) if plan else None
     return _compared(record, again, lost, source, target)
@@ -216,7 +217,6 @@ def _config(record: Record, source: Path, place: str, config: Path | None) -> Co
         raise ConfigError(f"{place} does not say where its audit.toml lies; name it with --config.")
     beside = starts_at(config, (source / str(file)).parent)
     found = configured(told, place, record.model.get("batch_size"), beside)
-    trusted(found.model, place, config)
     # Waivers change no number, and their file need not be on this machine.
     return found.model_copy(update={"policy": found.policy.model_copy(update={"waivers": None})})
 

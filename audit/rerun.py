@@ -1,10 +1,11 @@
 """Rerun: what a record or a reproducer says was measured, made ready to be measured again."""
 
+import ast
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from audit.config import Config, ModelSection, read_config
+from audit.config import Config, read_config
 from audit.errors import ConfigError, LoadError
 
 _DIGESTS = ("sha256", "factory_sha256", "fingerprint")
@@ -53,24 +54,53 @@ def starts_at(config: Path | None, recorded: Path) -> Path:
     return config.resolve().parent
 
 
-def trusted(model: ModelSection, place: str, config: Path | None) -> None:
-    """Refuse to run code of a model file because a record says so: that is for its user to say.
+def trusted(known: Config, place: str, config: Path | None, run: Path) -> None:
+    """Refuse to run code because a record says so: that is for its user to say.
+
+    A record can name any function of any module as its factory, with any arguments. Without a word of the
+    user only one is called that a file beside the audit.toml defines, and none that lies in the run folder.
 
     Args:
-        model: the `[model]` that was recorded.
+        known: the configuration that was recorded, and where its paths start.
         place: where it was recorded.
         config: the user's own audit.toml, where one is named.
+        run: the run folder.
 
     Raises:
-        ConfigError: it says trust = true, and no audit.toml of the user says so.
+        ConfigError: it says trust = true, or names a factory of another place, and no audit.toml of the user
+            says so.
     """
-    if not model.trust:
-        return
-    if config is None or not read_config(config).model.trust:
+    model, mine = known.model, None if config is None else read_config(config).model
+    if model.trust and not (mine and mine.trust):
         raise ConfigError(
             f"{place} says trust = true, so loading the model may run code; "
             "name an audit.toml that says so too with --config."
         )
+    if config is None and known.folder.resolve().is_relative_to(run.resolve()):
+        raise ConfigError(
+            f"{place} says that its files and code lie inside the run folder itself; "
+            "name the audit.toml that they lie beside with --config."
+        )
+    same = mine and (mine.factory, mine.arguments) == (model.factory, model.arguments)
+    if model.factory and not same and not _defined_beside(model.factory, known.folder):
+        raise ConfigError(
+            f"{place} names the factory '{model.factory}', which no file beside its audit.toml defines; "
+            "as it would be called, name an audit.toml that says so too with --config."
+        )
+
+
+def _defined_beside(factory: str, folder: Path) -> bool:
+    """Whether a file below the folder itself defines the function; one that it only imports is not its."""
+    name, _, attribute = factory.partition(":")
+    path = folder.joinpath(*name.split("."))
+    file = next(
+        (item for item in (path.with_name(f"{path.name}.py"), path / "__init__.py") if item.is_file()), None
+    )
+    try:
+        lines = ast.parse(file.read_bytes()).body if file else []
+    except (SyntaxError, ValueError, OSError):
+        return False
+    return any(isinstance(item, ast.FunctionDef | ast.ClassDef) and item.name == attribute for item in lines)
 
 
 def refuse_other_files(config: Config, model: Mapping[str, Any], data: Mapping[str, Any], place: str) -> None:

@@ -169,14 +169,14 @@ def _open(state: _Run, *, resume: bool) -> None:
         "policy_sha256": policy,
         "plan_sha256": _digest([list(state.plan), _versions(state), *_told_options(state)]),
     }
-    if not resume:
-        _create(state.folder)
+    events = journal.read(state.folder) if resume else []
+    if not events:
+        _create(state.folder, over=resume)
         state.started = _now()
         journal.append(state.folder, "begin", time=state.started, tool=tool(), **head)
         return
-    events = journal.read(state.folder)
     journal.mend(state.folder)
-    begin = events[0] if events else {}
+    begin = events[0]
     if begin.get("event") != "begin":
         raise ConfigError(f"{state.folder / journal.NAME} does not start a run; run without --resume.")
     for key, value in head.items():
@@ -203,9 +203,12 @@ def _versions(state: _Run) -> list[str]:
     return [item.version if isinstance(item, Check) else "" for item in known]
 
 
-def _create(folder: Path) -> None:
+def _create(folder: Path, *, over: bool) -> None:
+    """Make the run folder; `over` a journal that was killed before its first line was whole."""
     if (folder / journal.NAME).exists():
-        raise ConfigError(f"{folder} already holds a run; add --resume or name another folder.")
+        if not over:
+            raise ConfigError(f"{folder} already holds a run; add --resume or name another folder.")
+        journal.mend(folder)
     try:
         (folder / "artifacts").mkdir(parents=True, exist_ok=True)
     except OSError as error:

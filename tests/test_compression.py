@@ -89,7 +89,7 @@ def trained(data, folder, *, rows=None):
 
 def test_a_quantised_copy_of_a_small_one_is_held_against_its_original_by_group(shared_data, tmp_path):
     """The whole way on a few rows, so that every test run takes it."""
-    text = trained(shared_data / "adult" / "adult.csv", tmp_path, rows=1500)
+    text = trained(shared_data / "adult" / "adult.csv", tmp_path, rows=1000)
     text += '[checks]\nrun = ["performance.accuracy"]\n'
     text += '[policy.limits."performance.accuracy"]\naccuracy = { at_least = 0.6 }\n'
     save_quantised(tmp_path / "model.pt2", tmp_path / "quantised.pt")
@@ -107,7 +107,7 @@ def test_a_quantised_copy_of_a_small_one_is_held_against_its_original_by_group(s
         if item["measure"]["name"] == "accuracy"
     }
     assert {"{}", "{'sex': 'Female'}", "{'sex': 'Male'}", "{'race': 'Black'}"} <= changes.keys()
-    assert changes["{}"]["measure"]["n"] == 1500
+    assert changes["{}"]["measure"]["n"] == 1000
     assert changes["{}"]["measure"]["method"] == "paired_proportions"
     assert abs(changes["{}"]["new"] - changes["{}"]["base"]) < 0.03
 

@@ -103,6 +103,7 @@ def test_the_policy_alone_is_inherited_too(tmp_path):
         ({"audit.toml": 'extends = "b.toml"', "b.toml": "[model"}, ["b.toml is not valid TOML"]),
         ({"audit.toml": 'extends = ["b.toml"]'}, ["audit.toml: 'extends' = ['b.toml'] is wrong"]),
         ({"audit.toml": 'extends = " "'}, ["'extends' = ' ' is wrong"]),
+        ({"audit.toml": 'extends = "a\\u0000.toml"'}, ["'extends' = 'a\\x00.toml' is wrong"]),
         ({"audit.toml": 'extends = "b.toml"', "b.toml": "seed = inf"}, ["b.toml: 'seed' = inf is wrong"]),
     ],
 )  # fmt: skip

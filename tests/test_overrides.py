@@ -34,10 +34,17 @@ def test_keys_are_dotted_and_values_are_toml_or_else_texts(text, keys, value):
     assert type(found[1]) is type(value)
 
 
-@pytest.mark.parametrize("text", ["", "rows", "=3", "a..b=1", "a b=1", "a\nb=1", '"open=1'])
+@pytest.mark.parametrize(
+    "text", ["", "rows", "=3", "a..b=1", "a b=1", "a\nb=1", '"open=1', "a." * 3000 + "b=1"]
+)
 def test_what_is_no_key_and_value_is_one_sentence(text):
     with pytest.raises(ConfigError, match="is not KEY=VALUE"):
         read_override(text)
+
+
+def test_a_text_that_is_no_utf_8_is_one_sentence():
+    with pytest.raises(ConfigError, match="is not UTF-8 text"):
+        read_override("system.name=\udcff")
 
 
 @given(st.text(), st.text())

@@ -6,7 +6,7 @@ import pytest
 
 from audit.config import Config
 from audit.errors import ConfigError, LoadError
-from audit.rerun import configured, refuse_other_facts, refuse_other_files, starts_at
+from audit.rerun import configured, refuse_other_facts, refuse_other_files, starts_at, trusted
 
 TOLD = {"model": {"path": "m.pt2"}, "data": {"path": "d.csv"}, "seed": 3}
 
@@ -34,6 +34,40 @@ def test_a_written_out_configuration_reads_as_the_same(tmp_path):
 def test_what_is_no_configuration_is_refused(told):
     with pytest.raises(ConfigError, match="the record does not hold a configuration of this version"):
         configured(told, "the record", None, Path())
+
+
+DEFINED = "from subprocess import run\n\ndef build(width=1):\n    return width\n"
+
+
+@pytest.mark.parametrize(
+    "factory", ["subprocess:run", "models:run", "models:gone", "sub.models:build", "other:build", "models"]
+)
+def test_a_record_cannot_have_any_function_called(tmp_path, factory):
+    """Found in review: a factory `subprocess:run` with arguments ran a command of the record's choice."""
+    (tmp_path / "models.py").write_text(DEFINED)
+    told = whole(factory=factory, arguments={"args": "true", "shell": True})
+    known = configured(told, "the record", None, tmp_path)
+    with pytest.raises(ConfigError, match="names the factory"):
+        trusted(known, "the record", None, tmp_path / "runs" / "a")
+    mine = tmp_path / "audit.toml"
+    text = f'[model]\npath = "m.pt2"\nfactory = "{factory}"\n[data]\npath = "d.csv"\n'
+    mine.write_text(text)
+    with pytest.raises(ConfigError, match="names the factory"):  # with other arguments it is another call
+        trusted(known, "the record", mine, tmp_path / "runs" / "a")
+    mine.write_text(text + '[model.arguments]\nargs = "true"\nshell = true\n')
+    trusted(known, "the record", mine, tmp_path / "runs" / "a")
+
+
+@pytest.mark.parametrize("name", ["models.py", "pack/models.py", "pack/__init__.py"])
+def test_a_factory_that_lies_beside_is_called_and_one_that_was_handed_over_is_not(tmp_path, name):
+    (tmp_path / "pack").mkdir()
+    (tmp_path / name).write_text(DEFINED)
+    module = name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    known = configured(whole(factory=f"{module}:build"), "the record", None, tmp_path)
+    trusted(known, "the record", None, tmp_path / "runs" / "a")
+    for run in (tmp_path, tmp_path / "runs" / ".."):
+        with pytest.raises(ConfigError, match="inside the run folder itself"):
+            trusted(known, "the record", None, run)
 
 
 def test_paths_start_where_they_are_recorded_or_named(tmp_path):

@@ -337,7 +337,19 @@ def test_two_runs_do_not_share_a_folder(project):
     assert process.returncode == 0
 
 
-@pytest.mark.parametrize("content", [None, "", "[]\n", "not json\n"])
+@pytest.mark.parametrize("content", ["", '{"event":"beg'])
+def test_a_run_that_was_killed_in_its_first_line_begins_on_resume(project, content):
+    """Or a cache that holds such a folder could never be used again."""
+    project.plan("first")
+    (project.folder / "run").mkdir()
+    (project.folder / "run" / "journal.jsonl").write_text(content)
+    assert project.run().returncode == 3
+    done = project.run("--resume")
+    assert done.returncode == 0, done.stderr
+    assert read_record(project.folder / "run").run["resumed"] == 0
+
+
+@pytest.mark.parametrize("content", [None, "[]\n", "not json\n"])
 def test_a_resume_of_what_is_no_run_is_one_sentence(project, content):
     project.plan("first")
     if content is not None:

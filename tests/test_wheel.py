@@ -20,9 +20,13 @@ def wheel(tmp_path_factory):
     return path
 
 
-def test_the_only_top_level_names_are_the_package_and_the_pytest_plugin(wheel):
+def test_the_only_top_level_names_are_the_package_the_console_script_and_the_pytest_plugin(wheel):
     names = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
-    assert {name for name in names if not name.endswith(".dist-info")} == {"audit", "pytest_model_audit.py"}
+    assert {name for name in names if not name.endswith(".dist-info")} == {
+        "audit",
+        "model_audit_command.py",
+        "pytest_model_audit.py",
+    }
 
 
 def test_documents_templates_and_types_travel_along(wheel):
@@ -45,4 +49,17 @@ def test_the_installed_wheel_finds_its_documents_and_checks(wheel, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(str(site))
+    assert "technical-report" in done.stdout
+    _is_not_led_astray(site, tmp_path)
+
+
+def _is_not_led_astray(site, tmp_path):
+    """PYTHONPATH names a repository that has a package `audit` of its own: the console script is ours."""
+    (tmp_path / "audit").mkdir()
+    (tmp_path / "audit" / "__init__.py").write_text("raise RuntimeError('this is not model-audit')\n")
+    done = subprocess.run(
+        [site / "bin" / "model-audit", "documents"], cwd=tmp_path, capture_output=True, text=True,
+        check=False, env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{site}"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
     assert "technical-report" in done.stdout

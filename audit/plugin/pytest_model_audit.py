@@ -66,7 +66,7 @@ class AuditFile(pytest.File):
 
     def collect(self) -> Iterator[pytest.Item]:
         """Read the limits; nothing is loaded yet."""
-        with package():
+        with package(collecting=True):
             from audit.config import read_configs
             from audit.errors import AuditError
 
@@ -237,10 +237,14 @@ def _root() -> Path:
 
 
 @contextmanager
-def package() -> Iterator[None]:
-    """Make `audit` mean this tool's package; where the repository has one of that name, only for a while."""
+def package(*, collecting: bool = False) -> Iterator[None]:
+    """Make `audit` mean this tool's package; where the repository has one of that name, only for a while.
+
+    Args:
+        collecting: the folders of the tests are not on the path yet, so one of that name may still come.
+    """
     root = _root()
-    if _is_ours(root):
+    if _is_ours(root) and not (collecting and "audit" not in sys.modules):
         yield
         return
     theirs = {name: sys.modules.pop(name) for name in list(sys.modules) if _of_package(name)}

@@ -1,6 +1,7 @@
 """`model-audit run` on real models: profiles, budgets, what is left out, several models, what was set."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -239,12 +240,16 @@ def test_an_option_that_cannot_be_meant_is_refused_before_anything_is_written(pr
     assert not (project / "out").exists()
 
 
-def test_the_command_line_takes_them_all(project):
+def test_the_command_line_takes_them_all_whatever_pythonpath_calls_audit(project):
     configured(project)
-    command = [Path(sys.executable).with_name("model-audit"), "run", "--out", "out", "--profile", "quick",
+    (project / "audit").mkdir()
+    (project / "audit" / "__init__.py").write_text("raise RuntimeError('this is not model-audit')\n")
+    start = "from model_audit_command import main; main()"  # all that the console script holds
+    command = [sys.executable, "-P", "-c", start, "run", "--out", "out", "--profile", "quick",
                "--only", "performance.*", "--only", "robustness.f*", "--skip", "robustness.fgsm",
                "--set", "data.rows=100", "--budget", "5m"]  # fmt: skip
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    theirs = {**os.environ, "PYTHONPATH": "."}
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False, env=theirs)
     assert done.returncode == 0, done.stdout + done.stderr
     record = read_record(project / "out")
     assert record.data["rows"] == 100

@@ -111,6 +111,48 @@ def test_a_wrong_file_and_a_lost_model_are_one_sentence(repository):
     assert "lost.safetensors does not exist" in out
 
 
+def test_several_models_have_their_tests_each_and_a_lost_one_fails_alone(repository):
+    text = (repository / "audit.toml").read_text().partition("[checks]")[0]
+    text += '[checks]\nrun = ["performance.accuracy"]\n'
+    text += '[policy.limits."performance.accuracy"]\naccuracy = { at_least = 0.8 }\n'
+    (repository / "many.toml").write_text(f'{text}[models.good]\n[models.lost]\npath = "lost.safetensors"\n')
+    code, out = run_pytest(repository, "-v", "many.toml")
+    assert code == 1, out
+    assert "2 failed, 2 passed" in out
+    assert len(re.findall("^many.toml::good: .* PASSED", out, re.MULTILINE)) == 2
+    assert len(re.findall("^many.toml::lost: .* FAILED", out, re.MULTILINE)) == 2
+    assert len(re.findall("^model-audit: lost: .*lost.safetensors does not exist", out, re.MULTILINE)) == 2
+    (repository / "pytest.ini").write_text("[pytest]\naudit_file = many.toml\naudit_model_name = good\n")
+    code, out = run_pytest(repository, "-q", "test_loans.py", "-k", "gradients")
+    assert code == 0, out
+
+
+def test_without_a_cache_it_asks_for_a_folder_in_one_sentence(repository):
+    code, out = run_pytest(repository, "-q", "-p", "no:cacheprovider", "audit.toml", "-k", "performance")
+    assert code == 1, out
+    assert "name one with --audit-out, or allow pytest's cache." in out
+    assert "AttributeError" not in out
+
+
+def test_an_audit_whose_test_process_died_is_taken_up(repository):
+    """A test process of xdist that is killed is replaced, and the new one finds the run under way."""
+    begun = [BIN / "model-audit", "run", "biased.toml", "--out", "kept", "--only", "performance.accuracy"]
+    subprocess.run(begun, cwd=repository, check=False, capture_output=True)
+    (repository / "kept" / "record.json").unlink()
+    (repository / "test_it.py").write_text(
+        "from pathlib import Path\nfrom types import SimpleNamespace as O\nimport pytest_model_audit as p\n\n"
+        "def test_it(request):\n"
+        "    item = object.__new__(p.LimitItem)\n"
+        "    item.check, item.model, item.path = 'performance.accuracy', '', Path('biased.toml').resolve()\n"
+        "    item.session = O(items=[item])\n"
+        "    item.config = request.config\n"
+        "    p._audit(item, Path('kept').resolve())\n"
+        "    assert Path('kept/record.json').is_file()\n"
+    )
+    code, out = run_pytest(repository, "-q", "test_it.py")
+    assert code == 0, out
+
+
 def test_a_check_that_cannot_answer_fails_the_test_that_asked(repository):
     (repository / "test_wrong.py").write_text(
         'def test_a(audit_check):\n    audit_check("interpretability.gradcam")\n'
