@@ -40,6 +40,7 @@ app = typer.Typer(
 # typer carries click inside or beside itself, by version; its public BadParameter leads to the class.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
+_GATES = frozenset({"run", "judge", "compare", "verify", "reproduce", "replay", "demo"})
 _EXAMPLES = (
     (demo, "model-audit demo my-demo"),
     (init, "model-audit init model.pt2 test.csv --target income --sensitive sex,race"),
@@ -84,14 +85,17 @@ def main() -> None:
     except (Exception, SystemExit) as error:
         if debug:
             raise
-        code = _unforeseen(error)
+        code = _unforeseen(error, arguments[0])
     sys.exit(code or EXIT_OK)
 
 
-def _unforeseen(error: BaseException) -> int:
-    """The exit code of what nobody expected; a reader such as `head` that has seen enough is no fault."""
+def _unforeseen(error: BaseException, command: str) -> int:
+    """The exit code of what nobody expected; a reader such as `head` that has seen enough is no fault.
+
+    It stands before the answer of a command that gates, though, so such a command must not say yes.
+    """
     if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return EXIT_OK
+        return EXIT_CANNOT_SAY_YES if command in _GATES else EXIT_OK
     complain(f"a fault of this tool or of a plugin: {type(error).__name__}: {error}; --debug shows where.")
     return EXIT_CANNOT_SAY_YES

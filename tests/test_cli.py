@@ -242,6 +242,18 @@ def test_a_reader_that_has_seen_enough_is_no_fault(word, tmp_path):
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("command", ["judge run", "compare run run", "verify run"])
+def test_a_gate_whose_reader_went_away_does_not_say_yes(command, run_folder):
+    """`model-audit judge run | head` under `pipefail`: no answer reached anybody."""
+    words = [sys.executable, "-P", "-c", MAIN, *command.split()]
+    with subprocess.Popen(
+        words, cwd=run_folder.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        said = process.stderr.read()
+    assert (process.returncode, said) == (2, b"")
+
+
 def test_a_users_own_audit_folder_does_not_get_in_the_way(tmp_path):
     for name in ("audit", "reports", "templates"):
         (tmp_path / name).mkdir()
