@@ -29,10 +29,14 @@ def applicants(seed: int) -> pd.DataFrame:
     able = 1.5 * people["income"] - 1.5 * people["debt"] + 0.8 * people["years"]
     paid = able + draw.normal(0, 0.7, ROWS) > 0
     refused = paid & (region == "north") & (draw.random(ROWS) < 0.45)  # noqa: PLR2004 - nearly half of the north
-    return pd.DataFrame(people).round(4).assign(
-        region=region,
-        paid=np.where(paid, "yes", "no"),
-        decided=np.where(paid & ~refused, "yes", "no"),
+    return (
+        pd.DataFrame(people)
+        .round(4)
+        .assign(
+            region=region,
+            paid=np.where(paid, "yes", "no"),
+            decided=np.where(paid & ~refused, "yes", "no"),
+        )
     )
 
 
