@@ -50,7 +50,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Name this session, the same in all its processes."""
-    config.stash[_SESSION] = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex
+    # Not from the environment: a pytest that a test of another session starts is a session of its own.
+    worker: Mapping[str, Any] = getattr(config, "workerinput", {})
+    config.stash[_SESSION] = str(worker.get("testrunuid") or uuid.uuid4().hex)
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> "AuditFile | None":
