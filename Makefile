@@ -6,7 +6,7 @@ DEMO ?= demo
 # Attack libraries that tests and benchmarks compare with; their own pins contradict each other.
 PEERS := torchattacks foolbox eagerpy GitPython gitdb smmap requests urllib3 idna certifi charset-normalizer
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-pipeline test-all lint clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -23,7 +23,10 @@ demo: $(VENV)/installed
 	$(VENV)/bin/model-audit demo $(DEMO)
 
 test: $(VENV)/installed-dev lint
-	$(VENV)/bin/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
+	$(VENV)/bin/python -m pytest -m "not slow and not pipeline" --numprocesses 2 --dist loadfile
+
+test-pipeline: $(VENV)/installed-dev
+	$(VENV)/bin/python -m pytest -m "pipeline and not slow" --numprocesses 2 --dist loadfile
 
 test-all: $(VENV)/installed-dev lint
 	$(VENV)/bin/python -m pytest

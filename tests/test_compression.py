@@ -16,6 +16,8 @@ import pytest
 import torch
 from torch import nn
 
+pytestmark = pytest.mark.pipeline
+
 ROOT = Path(__file__).parents[1]
 CHECKS = '["performance.accuracy", "fairness.groups", "fairness.calibration"]'
 LIMIT = """

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.pipeline
+
 ROOT = Path(__file__).parent.parent
 PAGES = {"README.md": ROOT / "README.md", "add-a-check": ROOT / "examples" / "add-a-check" / "README.md"}
 

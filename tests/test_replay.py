@@ -16,6 +16,8 @@ from audit.errors import ConfigError, LoadError
 from audit.replay import replay
 from audit.reproducer import FILE, TENSORS
 
+pytestmark = pytest.mark.pipeline
+
 COMMAND = Path(sys.executable).with_name("model-audit")
 
 

@@ -20,6 +20,8 @@ from audit.registry import installed_check, installed_products
 from audit.reproduce import _check, _measure_state, _Rule, draws, near, reproduce
 from audit.stats import measure, proportion
 
+pytestmark = pytest.mark.pipeline
+
 COMMAND = Path(sys.executable).with_name("model-audit")
 HERE, ELSEWHERE = _Rule(drawn=False, elsewhere=False), _Rule(drawn=False, elsewhere=True)
 DRAWN = _Rule(drawn=True, elsewhere=True)

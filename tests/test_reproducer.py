@@ -41,6 +41,8 @@ from audit.reproducer import (
 from audit.stats import proportion
 from audit.waiver import fingerprint
 
+pytestmark = pytest.mark.pipeline
+
 FEATURES = ["income", "debt", "years", "children"]
 NAMES = ("no", "yes")
 

@@ -25,6 +25,8 @@ from audit.policy import Limit, Policy, Verdict
 from audit.record import Record, canonical, read_record
 from audit.render import render
 
+pytestmark = pytest.mark.pipeline
+
 FACTORY = """
 from torch import nn
 
