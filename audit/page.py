@@ -609,7 +609,7 @@ class Page:
             rest = said.removeprefix(_spoken_of(item))
             where = condition({**item.group, **item.settings})
             what = f"{words(name_of(item)).lower()} {limit_in_words(item)}" + (f", {where}" if where else "")
-            way = shown.ways.by_key.get(key_judged(item), "")
+            way = "" if self.elsewhere else shown.ways.by_key.get(key_judged(item), "")
             return f"{warning}{title}: {what}: {rest}", way or shown.anchor
         return reason, ""
 
@@ -623,6 +623,11 @@ class Page:
     def is_single(self) -> bool:
         """Whether the document is one page: what does not fit it stands in the other documents."""
         return len(self.document.sections) == 1
+
+    @property
+    def elsewhere(self) -> str:
+        """The file beside this one that its numbers lead to, where they do not stand in it."""
+        return "technical-report.html" if self.is_single and not self.has_findings else ""
 
     @cached_property
     def has_findings(self) -> bool:
@@ -661,7 +666,8 @@ class Page:
         shown = []
         for index, finding in enumerate(self.record.findings):
             anchor = _numbered(f"finding-{slug(finding.check)}", used)
-            shown.append(Shown(finding, anchor if self.has_findings else "", self, full=index in full))
+            linked = self.has_findings or self.elsewhere
+            shown.append(Shown(finding, anchor if linked else "", self, full=index in full))
         return shown
 
     @property

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from audit.errors import ConfigError
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
+_BESIDE = re.compile(r' href="[a-z0-9-]+\.html#[^"]*"')
 _ARGUMENTS = (
     "--headless", "--disable-gpu", "--disable-extensions", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--no-first-run", "--no-default-browser-check",
@@ -58,7 +59,7 @@ def pdf(page: str, made: Any = None, paper: Paper = "A4") -> bytes:
     browser = find_browser()
     with TemporaryDirectory(prefix="model-audit-") as folder:
         source, target = Path(folder, "page.html"), Path(folder, "page.pdf")
-        source.write_text(_sized(page, paper), encoding="utf-8")
+        source.write_text(_sized(_alone(page), paper), encoding="utf-8")
         profile = f"--user-data-dir={Path(folder, 'profile')}"
         said = _print(
             [browser, *_ARGUMENTS, *_as_root(), profile, f"--print-to-pdf={target}", source.as_uri()]
@@ -66,6 +67,11 @@ def pdf(page: str, made: Any = None, paper: Paper = "A4") -> bytes:
         if not target.is_file():
             raise ConfigError(f"{browser} did not print the page: {said}.")
         return _dated(target.read_bytes(), made)
+
+
+def _alone(page: str) -> str:
+    """The page without links to files beside it, which a sheet would turn into paths of this machine."""
+    return _BESIDE.sub("", page)
 
 
 def _sized(page: str, paper: Paper) -> str:

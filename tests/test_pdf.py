@@ -132,3 +132,10 @@ def test_a_browser_that_does_not_print_is_named_with_its_last_words(
         ConfigError, match="did not print the page: it ended with code 7 and said 'no display'"
     ):
         pdf("<p>")
+
+
+def test_no_path_of_this_machine_gets_onto_a_sheet(page):
+    assert 'href="technical-report.html#' in page
+    found = pdf(page)
+    assert b"file:" not in found
+    assert b"/page.html" not in found

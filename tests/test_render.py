@@ -838,12 +838,19 @@ def test_no_document_claims_conformity_and_every_link_of_it_leads_somewhere(
     name: str, run: Path, record: Record
 ) -> None:
     document = read_document(name)
-    for page in (render(record, name, artifacts=run), render(minimal([]), name)):
+    for given in (record, minimal([])):
+        page = render(given, name, artifacts=run)
         seen = Reader(page)
+        beside = "technical-report.html#"
+        there = (
+            set(Reader(render(given)).ids) if any(link.startswith(beside) for link in seen.links) else set()
+        )
+        assert bool(there) == (name == "executive-summary")
         claims = [found[0] for found in FORBIDDEN.finditer(seen.text)]
         assert claims == []
         assert len(seen.ids) == len(set(seen.ids))
-        assert all(link.startswith("#") and link[1:] in seen.ids for link in seen.links)
+        known = {f"#{anchor}" for anchor in seen.ids} | {f"{beside}{anchor}" for anchor in there}
+        assert set(seen.links) <= known
         for clause in document.clauses:
             assert clause.label[:100] in seen.text
 
@@ -874,3 +881,11 @@ def test_the_contents_of_a_run_list_every_document(run: Path, record: Record, tm
     assert read_document(PACK).purpose in seen.text
     assert page == render_contents(record, entries)
     assert "No document has been rendered" in render_contents(record, [])
+
+
+def test_the_numbers_of_the_executive_summary_lead_to_the_technical_report_beside_it(record):
+    links = {link for link in Reader(render(record, "executive-summary")).links if "#" in link}
+    outside = {link.split("#")[1] for link in links if link.startswith("technical-report.html#")}
+    assert any(anchor.startswith("finding-") for anchor in outside)
+    assert any(anchor.startswith("gap-") for anchor in outside)
+    assert outside <= set(Reader(render(record, "technical-report")).ids)
