@@ -3,12 +3,12 @@
 The journal, not the process, holds what was measured. A line torn by a kill is the last one and is left out.
 """
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 from audit.errors import ConfigError
+from audit.jsontext import parse_json
 from audit.record import canonical
 
 NAME = "journal.jsonl"
@@ -39,8 +39,8 @@ def read(run: Path) -> list[dict[str, Any]]:
     events: list[dict[str, Any]] = []
     for number, line in enumerate(lines[:-1], start=1):
         try:
-            event = json.loads(line)
-        except ValueError:
+            event = parse_json(line, str(path))
+        except ConfigError:
             event = None
         if not isinstance(event, dict) or "event" not in event:
             raise ConfigError(f"{path} is damaged in line {number}; the run must be done again.")

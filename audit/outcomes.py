@@ -173,7 +173,7 @@ def read(artifacts: Sequence[Artifact], run: Path | None) -> Outcomes | None:
     try:
         with np.load(path, allow_pickle=False) as file:
             return _from_arrays({name: file[name] for name in file.files})
-    except (OSError, ValueError, KeyError, TypeError, IndexError, BadZipFile) as error:
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, IndexError, BadZipFile) as error:
         raise ConfigError(f"{path} cannot be read as outcomes: {error}.") from None
 
 

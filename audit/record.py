@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from audit.errors import ConfigError, nearest
 from audit.evidence import Doubt, Figure, Measure, Scalar, Table
+from audit.jsontext import parse_json
 from audit.policy import Judgement, Limit, Policy, Verdict
 from audit.waiver import Waiver, Waivers
 
@@ -318,12 +319,12 @@ def read_record(run: Path) -> Record:
     """The record of a run folder (or the record file itself)."""
     path = run / "record.json" if run.is_dir() else run
     try:
-        value = json.loads(path.read_bytes())
+        content = path.read_bytes()
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist; a run folder holds a record.json.") from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read as JSON: {error}.") from None
-    return record_from(value, str(path))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
+    return record_from(parse_json(content, str(path)), str(path))
 
 
 def as_read(record: Record) -> Record:

@@ -23,6 +23,7 @@ from audit.dataset import Dataset, Ints
 from audit.environment import tool
 from audit.errors import ConfigError
 from audit.evidence import Evidence, Scalar
+from audit.jsontext import parse_json
 from audit.judge import judge_finding
 from audit.model import Model
 from audit.outcomes import Flags, Outcomes, answers
@@ -334,11 +335,12 @@ def read_reproducer(folder: Path) -> Reproducer:
 
     path = folder / FILE if folder.is_dir() else folder
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist; broken limits keep one each.") from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read as JSON: {error}.") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
+    value = parse_json(content, str(path))
     if not isinstance(value, dict) or value.get("schema") != SCHEMA:
         found = value.get("schema") if isinstance(value, dict) else type(value).__name__
         raise ConfigError(f"{path} is not a reproducer: its schema is {found!r}, not '{SCHEMA}'.")

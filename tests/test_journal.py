@@ -22,10 +22,11 @@ def test_a_line_torn_by_a_kill_is_left_out_and_cut_off(tmp_path, torn):
     assert [event["event"] for event in journal.read(tmp_path)] == ["begin", "resume"]
 
 
-def test_damage_before_the_last_line_is_told(tmp_path):
+@pytest.mark.parametrize("line", [b"not json", b"[" * 100_000], ids=["no JSON", "nested without end"])
+def test_damage_before_the_last_line_is_told(tmp_path, line):
     journal.append(tmp_path, "begin")
     with (tmp_path / journal.NAME).open("ab") as file:
-        file.write(b"not json\n")
+        file.write(line + b"\n")
     journal.append(tmp_path, "end")
     with pytest.raises(ConfigError, match="damaged in line 2"):
         journal.read(tmp_path)

@@ -126,6 +126,17 @@ def test_an_altered_file_is_named_and_a_missing_one_is_not_there(tmp_path):
     assert read([], tmp_path) is None
 
 
+def test_outcomes_with_names_nested_without_end_are_one_sentence(tmp_path):
+    import hashlib
+
+    path = tmp_path / "artifacts" / "outcomes-0.npz"
+    path.parent.mkdir()
+    np.savez(path, names=np.frombuffer(b"[" * 100_000, dtype=np.uint8))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(ConfigError, match="cannot be read as outcomes"):
+        read([Artifact(path="artifacts/outcomes-0.npz", sha256=digest)], tmp_path)
+
+
 def test_a_file_that_is_no_outcomes_is_one_sentence(tmp_path):
     import hashlib
 

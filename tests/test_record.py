@@ -121,6 +121,8 @@ def test_numpy_numbers_become_plain():
     ("content", "words"),
     [
         (b"", "cannot be read as JSON"),
+        (b"[" * 100_000, "nested more than 100 levels deep"),
+        (b'{"schema": "model-audit/record/1", "run": ' + b"[" * 400 + b"]" * 400 + b"}", "levels deep"),
         (b"{}", "is not a record of this tool: its schema is None"),
         (b"[1]", "its schema is 'list'"),
         (b'{"schema": "model-audit/record/1"}', "is damaged at 'tool'"),

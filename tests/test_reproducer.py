@@ -327,6 +327,7 @@ def test_written_and_read_it_is_the_same(tmp_path):
     [
         (None, "does not exist"),
         ("{", "cannot be read as JSON"),
+        ("[" * 100_000, "nested more than 100 levels deep"),
         ("[]", "its schema is 'list'"),
         ('{"schema": "other"}', "its schema is 'other'"),
         ('{"schema": "model-audit/replay/1"}', "is damaged at"),

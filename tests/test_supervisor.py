@@ -501,23 +501,28 @@ FACTS = {
 
 def test_the_plan_of_a_budget_is_on_disk_before_measuring_and_is_not_made_twice(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    # A run folder beside this one that somebody damaged tells no costs and stops nothing.
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "record.json").write_text("[" * 100_000)
+    folder = tmp_path / "run"
+    folder.mkdir()
     told = []
     checks = supervisor.installed_checks()
-    state = under_way(tmp_path, told, options=Options(budget=1000), facts=FACTS)
+    state = under_way(folder, told, options=Options(budget=1000), facts=FACTS)
     state.checks = checks
     supervisor._plan_budget(state)
     supervisor._plan_budget(state)
-    (event,) = journal.read(tmp_path)
+    (event,) = journal.read(folder)
     assert event["plan"] == ["performance.accuracy", "robustness.pgd"]
     assert event["seconds"] == 1000
     assert 0 < event["planned_seconds"] < 1000
     ((name, fields),) = told
     assert name == "budget"
     assert [item.check for item in fields["expected"]] == event["plan"]
-    again = under_way(tmp_path, [], options=Options(budget=1000), facts=FACTS)
+    again = under_way(folder, [], options=Options(budget=1000), facts=FACTS)
     supervisor._take_up(again, [event])
     supervisor._plan_budget(again)
-    assert len(journal.read(tmp_path)) == 1
+    assert len(journal.read(folder)) == 1
     assert again.plan == state.plan
 
 

@@ -86,7 +86,7 @@ def _is_safetensors(file: BinaryIO) -> bool:
         return False
     try:
         return isinstance(json.loads(file.read(size)), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 
