@@ -13,12 +13,14 @@ taken while it fits. This is also the order in which they run.
 import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from audit.check import Check
 from audit.errors import ConfigError
+from audit.plainfile import real_path
 from audit.record import Finding, LeftOut, Planned, Record, read_record
 from audit.registry import Broken
 
@@ -142,15 +144,16 @@ def known_by_table(modality: str) -> dict[str, Known]:
 
 def earlier_run(model_sha256: str, folders: Sequence[Path], own: Path) -> Path | None:
     """The newest run of the same model among the run folders below `folders`; not the run `own` itself."""
-    found = {
-        path.resolve(): path.stat().st_mtime
-        for folder in folders
-        for pattern in ("*/record.json", "*/*/record.json")
-        for path in folder.glob(pattern)
-    }
+    found: dict[Path, float] = {}
+    places = [
+        place for folder in folders for at in ("*", "*/*") for place in folder.glob(f"{at}/record.json")
+    ]
+    for path in places:
+        with suppress(OSError):
+            found[real_path(path)] = path.stat().st_mtime
     newest = sorted(found, key=lambda path: found[path], reverse=True)[:_MOST_RUNS]
     for path in newest:
-        if path.parent != own.resolve() and _model_of(path) == model_sha256:
+        if path.parent != real_path(own) and _model_of(path) == model_sha256:
             return path.parent
     return None
 

@@ -33,6 +33,8 @@ class Check:
             for each person.
         measures: names of every measure it can produce, so that a document can name them and be refused
             where it names another; empty where it does not say.
+        doubts: the numbers of other checks that it can show not to be relied on, as (check, measure). Where
+            it was not measured, a limit that such a number holds is told with a warning.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Check:
     tasks: frozenset[str] = frozenset()
     weighted: bool = False
     measures: frozenset[str] = frozenset()
+    doubts: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def title(self) -> str:
@@ -93,6 +96,7 @@ def check(
     tasks: frozenset[str] | set[str] = frozenset({"classification"}),
     weighted: bool = False,
     measures: frozenset[str] | set[str] = frozenset(),
+    doubts: frozenset[tuple[str, str]] | set[tuple[str, str]] = frozenset(),
 ) -> Callable[[Callable[..., Evidence]], Check]:
     """Make a `Check` of the function below. Nothing is registered: an entry point does that.
 
@@ -104,11 +108,12 @@ def check(
         tasks: tasks it fits; empty for all.
         weighted: it counts each row as often as `data.people` says; otherwise it sees a row for each person.
         measures: names of every measure it can produce; one that it did not name is then refused.
+        doubts: (check, measure) of each number of others that it can show not to be relied on.
     """
 
     def build(function: Callable[..., Evidence]) -> Check:
         fits = (frozenset(needs), frozenset(modality), frozenset(tasks))
-        return Check(name, version, function, *fits, weighted, frozenset(measures))
+        return Check(name, version, function, *fits, weighted, frozenset(measures), frozenset(doubts))
 
     return build
 

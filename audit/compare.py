@@ -47,10 +47,36 @@ def compare(
     Raises:
         ConfigError: a run cannot be read, or what it kept of each row was altered.
     """
-    folders = _folder(base), _folder(new)
-    old, later = (replace(read_record(Path(run)), baseline=None) for run in (base, new))
+    return compare_records(read_record(Path(base)), read_record(Path(new)), (base, new), policy, waivers)
+
+
+def sha256_of(base: Record) -> str:
+    """What a comparison calls its baseline by: the hash of its canonical record, its own baseline aside."""
+    return hashlib.sha256(canonical(replace(base, baseline=None))).hexdigest()
+
+
+def compare_records(
+    base: Record,
+    new: Record,
+    runs: tuple[str | Path, str | Path],
+    policy: Policy | None = None,
+    waivers: Waivers | None = None,
+) -> Record:
+    """As `compare`, of records that are read.
+
+    Args:
+        base: the earlier one.
+        new: the later one.
+        runs: their run folders, where what became of each row is kept.
+        policy: see `compare`.
+        waivers: see `compare`.
+
+    Raises:
+        ConfigError: what a run kept of each row was altered.
+    """
+    folders = _folder(runs[0]), _folder(runs[1])
+    old, later = (replace(record, baseline=None) for record in (base, new))
     policy = policy or later.policy
-    digest = hashlib.sha256(canonical(old)).hexdigest()
     levels = tuple(part for item in policy.limits for part in parts_of(item) if not part.no_worse_than)
     plain = replace(policy, limits=levels)
     both = _Both(judge(old, plain, Waivers()), judge(later, plain, Waivers()), *folders)
@@ -60,7 +86,7 @@ def compare(
     )
     baseline = Baseline(
         run=str(old.run.get("id", "")),
-        record_sha256=digest,
+        record_sha256=sha256_of(old),
         model={key: old.model[key] for key in ("file", "sha256") if key in old.model},
         paired=bool(both.paired),
         why=why or _said_of_pairs(both),
@@ -70,6 +96,24 @@ def compare(
         changes=tuple(settled),
     )
     return judge(replace(later, baseline=baseline), policy, waivers)
+
+
+def pair_of(check: str, base: Path, new: Path) -> "Pair | None":
+    """What both models did with the same rows in one check; None where `compare` could not pair them.
+
+    Args:
+        check: its full name.
+        base: run folder, or record.json, of the earlier run.
+        new: that of the later one.
+    """
+    both = _Both(read_record(base), read_record(new), _folder(base), _folder(new))
+    old, later = (
+        next((item for item in record.findings if item.check == check), None)
+        for record in (both.old, both.new)
+    )
+    if old is None or later is None or both.unpaired or _unlike(old, later):
+        return None
+    return _pair(old, later, both)
 
 
 def exit_code(record: Record, fail_on: str = "") -> int:

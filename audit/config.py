@@ -21,14 +21,17 @@ from pydantic_core import PydanticCustomError
 
 from audit.errors import ConfigError, nearest
 from audit.evidence import Scalar
-from audit.inherit import merged_with, read_inherited
+from audit.inherit import holder, merged_with, read_inherited
 from audit.overrides import read_override, with_overrides
+from audit.plainfile import real_path
 from audit.policy import Leniency, Limit, Policy
 
 Output = Literal[
     "auto", "logits", "log_probabilities", "probabilities", "single_logit", "single_probability", "labels"
 ]
 
+# what pydantic puts between the keys where a value may be of several types
+_OF_PYDANTIC = re.compile(r"(LimitSection$|(list|dict|tuple|literal|function-\w+|constrained-\w+)\[)")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -162,10 +165,15 @@ class DataSection(_Section):
 
 
 class ChecksSection(_Section):
-    """`[checks]`: names or patterns, settings by full name, and whether broken limits keep a few rows."""
+    """`[checks]`: names or patterns, settings by full name, and what is kept of single rows.
+
+    `reproducers`: a broken limit keeps the few rows that show it. `outcomes`: label, decision, score and
+    groups are kept by row number, so that another run can be compared row by row.
+    """
 
     run: tuple[str, ...] = ("*",)
     reproducers: bool = True
+    outcomes: bool = True
     settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
@@ -232,7 +240,7 @@ class Config(_Section):
 
     def beside(self, path: Path) -> Path:
         """A path of this file, made absolute."""
-        return path if path.is_absolute() else (self.folder / path).resolve()
+        return path if path.is_absolute() else real_path(self.folder / path)
 
     def handed_over(self) -> dict[str, Any]:
         """Everything as JSON values that `taken_over` reads in another process."""
@@ -309,7 +317,7 @@ def _check_models(models: Any, shared: Any, path: Path) -> None:
 
 def _configured(values: Mapping[str, Any], source: "_Source") -> Config:
     config: Config = _validated(Config, values, source)
-    return config.model_copy(update={"folder": source.path.resolve().parent})
+    return config.model_copy(update={"folder": real_path(source.path).parent})
 
 
 def read_policy(path: Path) -> Policy:
@@ -334,12 +342,12 @@ class _Source:
     name: str = ""
     own: Mapping[str, Any] = field(default_factory=dict)
 
-    def place(self, keys: Sequence[str]) -> str:
+    def place(self, keys: Sequence[str]) -> Sequence[str]:
         """The keys as the user wrote them: in `[models.NAME]` where they stand there."""
         inherited = len(keys) > 1 and keys[1] not in self.own
         if self.name and keys[:1] == ["model"] and not inherited:
-            keys = ["models", self.name, *keys[1:]]
-        return ".".join(keys)
+            return ["models", self.name, *keys[1:]]
+        return keys
 
     def where(self, keys: Sequence[str]) -> str:
         """The file, or the `--set` that put the value there."""
@@ -348,7 +356,7 @@ class _Source:
             alias = ("model", *given[2:]) if given[:2] == ("models", self.name) else given
             if tuple(keys[: len(alias)]) == alias:
                 return f"--set {text}"
-        return str(self.path)
+        return str(holder(self.path, self.place(keys)))
 
 
 def _validated(noun: Any, values: Mapping[str, Any], source: _Source) -> Any:
@@ -361,8 +369,8 @@ def _validated(noun: Any, values: Mapping[str, Any], source: _Source) -> Any:
 def _sentence(error: ValidationError, noun: Any, source: _Source) -> str:
     """The first complaint: file, key, value and what would be right."""
     first = error.errors()[0]
-    keys = [str(part) for part in first["loc"]]
-    place, where = source.place(keys), source.where(keys)
+    keys = [str(part) for part in first["loc"] if not _OF_PYDANTIC.match(str(part))]
+    place, where = ".".join(source.place(keys)), source.where(keys)
     if first["type"] == "extra_forbidden":
         known = _known_keys(noun, keys[:-1])
         return f"{where}: '{place}' is not a known key{nearest(keys[-1], known)}."

@@ -1,12 +1,13 @@
 """Evidence: what a check measured. Numbers, counts, tables, figures and caveats; never a verdict."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Scalar = bool | int | float | str
 Cell = Scalar | None
 Better = Literal["higher", "lower", "zero", "one", "neither"]
+Turned = Literal["wrong", "other", "lost", "gained"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +107,27 @@ class Doubt:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Altered:
+    """One change that a check made to rows, and the rows whose answer it turned.
+
+    Attributes:
+        words: what was done to them: `gaussian_noise at severity 3`.
+        rows: [K] int64 indices in the data, the most telling first.
+        make: the changed inputs [n, ...] float32 of n of these rows; asked for those alone that are kept.
+        turned: `wrong`, the answer is no longer the label; `other`, it is no longer what it was; `lost` and
+            `gained`, it was and is no longer the favourable class, or the other way.
+        attack: `method`, `norm`, `scale` and `epsilon` where each changed row must lie within a distance of
+            its own, so that a replay measures that again; empty where no distance is meant.
+    """
+
+    words: str
+    rows: Any
+    make: Callable[[Any], Any]
+    turned: Turned = "wrong"
+    attack: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evidence:
     """Everything one check measured.
 
@@ -120,6 +142,8 @@ class Evidence:
             another model can be compared on the same rows; None keeps nothing.
         attack: what an attack found (`audit.attack.result.AttackResult`), so that some of its examples can be
             kept where a limit is broken; None where nothing was attacked.
+        altered: the changes behind a measure and the rows that they turned, of the whole data; some of them
+            are kept where a limit on it is broken. None where rows are not changed, or only by `attack`.
     """
 
     measures: Sequence[Measure]
@@ -130,3 +154,4 @@ class Evidence:
     doubts: Sequence[Doubt] = ()
     outcomes: Any = field(default=None, metadata={"beside": True})
     attack: Any = field(default=None, metadata={"beside": True})
+    altered: Callable[[Measure], Iterable[Altered]] | None = field(default=None, metadata={"beside": True})

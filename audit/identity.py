@@ -18,6 +18,7 @@ from typing import Any
 from audit.config import Config
 from audit.environment import library_versions, tool
 from audit.errors import ConfigError
+from audit.plainfile import plain_file
 from audit.record import canonical
 
 _BLOCK = 2**20
@@ -133,7 +134,7 @@ def _is_name(text: str) -> bool:
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
+        with plain_file(path).open("rb") as file:
             while block := file.read(_BLOCK):
                 digest.update(block)
     except OSError as error:

@@ -6,11 +6,12 @@ place of the one below. A path stays beside the file that names it.
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from audit.errors import ConfigError
+from audit.plainfile import plain_file, real_path
 
 _LARGEST = 2**53 - 1
 _MODEL_PATHS = ("path", "classes")
@@ -39,9 +40,9 @@ def read_inherited(path: Path) -> dict[str, Any]:
     while "extends" in layers[-1]:
         asked = chain[-1]
         base = _base(layers[-1].pop("extends"), asked)
-        circle = [item.resolve() for item in chain]
-        if base.resolve() in circle:
-            names = [str(item) for item in [*chain[circle.index(base.resolve()) :], base]]
+        circle = [real_path(item) for item in chain]
+        if real_path(base) in circle:
+            names = [str(item) for item in [*chain[circle.index(real_path(base)) :], base]]
             raise ConfigError(f"{' extends '.join(names)}: a circle; remove one `extends`.")
         chain.append(base)
         layers.append(_read(base, asked))
@@ -49,6 +50,21 @@ def read_inherited(path: Path) -> dict[str, Any]:
     for file, values in zip(reversed(chain), reversed(layers), strict=True):
         merged = merged_with(merged, _moved(values, file, path))
     return merged
+
+
+def holder(path: Path, keys: Sequence[str]) -> Path:
+    """The file of a chain in which a value stands, the uppermost first; `path` itself where it is in none."""
+    file = path
+    while True:
+        values = _read(file, None)
+        found: Any = values
+        for key in keys:
+            found = found.get(key) if isinstance(found, Mapping) else found
+        if found is not None:
+            return file
+        if "extends" not in values:
+            return path
+        file = _base(values["extends"], file)
 
 
 def merged_with(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,16 +85,18 @@ def _base(value: Any, asked: Path) -> Path:
 def _read(path: Path, asked: Path | None) -> dict[str, Any]:
     """A TOML file as a dictionary; one sentence where it is missing or not TOML."""
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(plain_file(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         if asked is not None:
             raise ConfigError(f"{path} does not exist; {asked} extends it.") from None
         raise ConfigError(f"{path} does not exist; `model-audit init MODEL DATA` writes one.") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}.") from None
+        why = getattr(error, "strerror", None) or error
+        named = f"; {asked} extends it" if asked is not None else ""
+        raise ConfigError(f"{path} cannot be read: {why}{named}.") from None
     except RecursionError:
         raise ConfigError(f"{path} is not valid TOML: its values are nested too deeply.") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}.") from None
     refuse_unwritable(values, str(path))
     return values
@@ -97,7 +115,7 @@ def refuse_unwritable(value: Any, where: str, keys: tuple[str, ...] = ()) -> Non
 
 def _moved(values: dict[str, Any], file: Path, main: Path) -> dict[str, Any]:
     """The values of one file with its paths as seen from the folder of the main file."""
-    source, target = file.resolve().parent, main.resolve().parent
+    source, target = real_path(file).parent, real_path(main).parent
     if source == target:
         return values
     for section, key in PATHS:

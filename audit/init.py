@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from audit.arrays import opened_arrays
 from audit.config import DataSection, ModelSection
 from audit.dataset import Dataset, Floats
 from audit.errors import AuditError, ConfigError, LoadError
 from audit.evidence import Scalar
 from audit.loaders.archive import format_of
+from audit.plainfile import real_path
 from audit.read import load_data, read_raw, reader_of
 from audit.readers.raw import Raw, coded
 from audit.registry import installed_functions
@@ -92,7 +94,7 @@ def write_config(
     _refuse_existing(out, force=force)
     if not model.exists():
         raise LoadError(f"{model} does not exist; the first argument is the saved model.")
-    text = _text(_look(model, data, out.resolve().parent, target, sensitive, factory))
+    text = _text(_look(model, data, real_path(out).parent, target, sensitive, factory))
     _write(out, text)
     return text
 
@@ -124,7 +126,7 @@ def _look(
         except AuditError as error:
             problems.append(f"the model does not load yet: {error}")
     return _Seen(
-        model_path=Path(os.path.relpath(model.resolve(), folder)),
+        model_path=Path(os.path.relpath(real_path(model), folder)),
         model_format=kind,
         factory=factory,
         section=section,
@@ -140,7 +142,7 @@ def _load(model: Path, folder: Path, factory: str | None, data: Dataset) -> "Mod
     from audit.load import load_model
 
     pixels = (0.0, 1.0) if _is_unit_image(data) else None
-    section = ModelSection(path=model.resolve(), factory=factory, classes=data.classes, input_range=pixels)
+    section = ModelSection(path=real_path(model), factory=factory, classes=data.classes, input_range=pixels)
     rows: Floats = data.inputs[:_PREFLIGHT_ROWS]
     return load_model(section, folder, rows)
 
@@ -151,7 +153,7 @@ def _guess_data(
     """The `[data]` section as guessed."""
     if not data.exists():
         raise LoadError(f"{data} does not exist; the second argument is the data file or a folder of images.")
-    whole = data.resolve()
+    whole = real_path(data)
     reader = reader_of(whole, installed_functions("audit.readers"))
     arrays = reader in {"npz", "images"}
     _, raw = read_raw(DataSection(path=whole, target=target if arrays else target or ""))
@@ -167,7 +169,7 @@ def _guess_data(
 
 
 def _array_names(path: Path) -> list[str]:
-    with np.load(path, allow_pickle=False) as archive:
+    with opened_arrays(path) as archive:
         return list(archive)
 
 
@@ -208,7 +210,7 @@ def _guess_where(raw: Raw) -> dict[str, Scalar]:
 
 def _guess_encoder(model: Path, data: Path, folder: Path) -> Path | None:
     """The only .skops file beside the model or the data; None where there is none or a choice."""
-    found = {path.resolve() for place in (model, data) for path in place.parent.glob("*.skops")}
+    found = {real_path(path) for place in (model, data) for path in place.parent.glob("*.skops")}
     return Path(os.path.relpath(found.pop(), folder)) if len(found) == 1 else None
 
 
@@ -306,7 +308,7 @@ def write_decisions_config(
     _refuse_existing(out, force=force)
     if not data.exists():
         raise LoadError(f"{data} does not exist; --data names the table of decisions.")
-    _, raw = read_raw(DataSection(path=data.resolve(), target=target or predictions))
+    _, raw = read_raw(DataSection(path=real_path(data), target=target or predictions))
     if raw.inputs is not None:
         raise LoadError(f"{data} holds arrays; --predictions names a column of a table.")
     for name, key in ((predictions, "--predictions"), (count, "--count"), (target, "--target")):
@@ -315,13 +317,13 @@ def write_decisions_config(
     asked = [name for name in (predictions, count, target) if name is not None]
     columns = [name for name in map(str, raw.table.columns) if name not in asked]
     section = DataSection(
-        path=Path(os.path.relpath(data.resolve(), out.resolve().parent)),
+        path=Path(os.path.relpath(real_path(data), real_path(out).parent)),
         target=target,
         count=count,
         sensitive=tuple(sensitive) or _guess_sensitive(raw, columns, ""),
         where=_guess_where(raw),
     )
-    text = _decisions_text(section, predictions, out.resolve().parent, guessed=not sensitive)
+    text = _decisions_text(section, predictions, real_path(out).parent, guessed=not sensitive)
     _write(out, text)
     return text
 
@@ -353,8 +355,7 @@ def _decisions_text(section: DataSection, predictions: str, folder: Path, *, gue
         f"{'' if scored else '# '}threshold = 0.5  # a score from this on is the favourable decision",
         "[data]",
         *_decision_keys(section, data, guessed=guessed),
-        "[checks]",
-        'run = ["*"]  # names or patterns; `model-audit checks` lists them',
+        *_RUN,
         *_POLICY_HEAD,
         *(_RATIO_LIMIT if section.sensitive else [f"# {line}" for line in _RATIO_LIMIT]),
     ]
@@ -511,12 +512,12 @@ def _encoded(name: str, kind: str) -> dict[str, Any]:
     return {"kind": kind, "immutable": True} if _plain(name) in _FIXED else {"kind": kind}
 
 
-_CHECKS = """\
-[checks]
-run = ["*"]  # names or patterns; `model-audit checks` lists them
-# [checks.settings."robustness.pgd"]
-# epsilon = [0.0157, 0.0314]
-"""
+_KEPT = (
+    "reproducers = true  # a broken limit keeps up to 16 rows that show it; false keeps none",
+    "outcomes = true  # label, decision, score and groups by row number, to compare runs; false keeps none",
+)
+_RUN = ("[checks]", 'run = ["*"]  # names or patterns; `model-audit checks` lists them', *_KEPT)
+_CHECKS = "\n".join((*_RUN, '# [checks.settings."robustness.pgd"]', "# epsilon = [0.0157, 0.0314]"))
 
 
 _POLICY_HEAD = ("[policy]", 'on_inconclusive = "fail"  # fail, warn or pass', "family_wise_level = 0.95")

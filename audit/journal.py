@@ -9,6 +9,7 @@ from typing import Any
 
 from audit.errors import ConfigError
 from audit.jsontext import parse_json
+from audit.plainfile import plain_file
 from audit.record import canonical
 
 NAME = "journal.jsonl"
@@ -31,7 +32,7 @@ def read(run: Path) -> list[dict[str, Any]]:
     """
     path = run / NAME
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = plain_file(path).read_bytes().split(b"\n")
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist, so there is no run to go on with.") from None
     except OSError as error:

@@ -1,13 +1,13 @@
 """Judge: hold a record's findings against a policy. Needs no torch and no model."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from audit.errors import EXIT_CANNOT_SAY_YES, EXIT_LIMIT_BROKEN, EXIT_OK
 from audit.evidence import Doubt, Measure
 from audit.policy import Judgement, Leniency, Policy, Verdict, judge_measures
-from audit.record import Change, Finding, Outcome, Planned, Record
+from audit.record import Change, Finding, LeftOut, Outcome, Planned, Record
 from audit.waiver import Waivers, fingerprint, remarks, waive
 
 _GRAVITY = (
@@ -38,7 +38,7 @@ def judge(record: Record, policy: Policy | None = None, waivers: Waivers | None 
         if judged.verdict is Verdict.FAIL
     ]
     told = remarks(waivers, record.model, failed)
-    outcome = conclude(findings, policy, record.plan, told)
+    outcome = conclude(findings, policy, record.plan, told, record.left_out)
     return replace(record, policy=policy, waivers=waivers, findings=findings, verdict=outcome)
 
 
@@ -80,7 +80,11 @@ def _doubted(item: Measure, check: str, doubts: Sequence[Doubt]) -> Measure:
 
 
 def conclude(
-    findings: Sequence[Finding], policy: Policy, plan: Sequence[Planned], told: Sequence[str] = ()
+    findings: Sequence[Finding],
+    policy: Policy,
+    plan: Sequence[Planned],
+    told: Sequence[str] = (),
+    left_out: Sequence[LeftOut] = (),
 ) -> Outcome:
     """The answer of the whole audit: what was found, what was not, and the exit code that follows.
 
@@ -92,6 +96,7 @@ def conclude(
         policy: how strict the answer is.
         plan: what was to be measured.
         told: sentences that change nothing and must be said.
+        left_out: what was taken out of the plan, and why.
     """
     limited = {limit.check for limit in policy.limits}
     named = {item.check for item in plan if item.asked == "name"} | limited
@@ -99,17 +104,19 @@ def conclude(
     for finding in findings:
         entries += _entries(finding, required=finding.check in named)
     found = {finding.check for finding in findings}
+    out = {item.check: item.reason for item in left_out}
     for check in sorted(({item.check for item in plan} | limited) - found):
-        entries.append(_Entry(Verdict.BROKEN, f"{check} was asked for and not measured.", always=True))
+        entries.append(_Entry(Verdict.BROKEN, _absent(check, out.get(check, "")), always=True))
     entries.sort(key=lambda entry: _GRAVITY.index(entry.verdict))
     counts = Counter(entry.verdict for entry in entries)
     code, reasons = _exit(counts, entries, policy)
     blocked = any(_leniency(e, policy) == "fail" for e in entries if e.verdict is Verdict.NOT_APPLICABLE)
+    unlooked = _unlooked(findings, plan, out)
     shown = [v for v in _GRAVITY if counts[v] and (v is not Verdict.NOT_APPLICABLE or blocked)]
     return Outcome(
         verdict=shown[0] if shown else Verdict.NOT_JUDGED,
         exit_code=code,
-        reasons=(*reasons, *(f"Warning: {sentence}" for sentence in told)),
+        reasons=(*reasons, *(f"Warning: {sentence}" for sentence in (*told, *unlooked))),
         counts={verdict.value: counts[verdict] for verdict in Verdict},
         planned=len({item.check for item in plan}),
         measured=sum(finding.status == "measured" for finding in findings),
@@ -125,6 +132,28 @@ class _Entry:
     reason: str
     always: bool = False
     waived: bool = False
+
+
+def _absent(check: str, why: str) -> str:
+    because = f": {why.rstrip('.')}" if why else ""
+    return f"{check} was asked for and not measured{because}."
+
+
+def _unlooked(findings: Sequence[Finding], plan: Sequence[Planned], out: Mapping[str, str]) -> Iterator[str]:
+    """A sentence for each held limit whose number another check could have shown not to be relied on."""
+    measured = {finding.check for finding in findings if finding.status == "measured"}
+    why = {**out, **{finding.check: finding.reason for finding in findings}}
+    doubted = {item.check: item.doubted_by for item in plan}
+    for finding in findings:
+        held = {item.measure for item in finding.verdicts if item.verdict is Verdict.PASS}
+        for other, measures in sorted(doubted.get(finding.check, {}).items()):
+            named = " and ".join(sorted(held.intersection(measures)))
+            if named and other not in measured:
+                because = f" ({why[other].rstrip('.')})" if why.get(other) else ""
+                yield (
+                    f"no {other} was measured{because}, so beyond its own self-checks nothing shows that "
+                    f"{named} of {finding.check} can be relied on."
+                )
 
 
 def _entries(finding: Finding, *, required: bool) -> list[_Entry]:

@@ -18,6 +18,7 @@ from audit.loaders.device import resolve_device
 from audit.loaders.factory import first_line
 from audit.loaders.loaded import Loaded
 from audit.model import Model, OutputKind, Probe
+from audit.plainfile import plain_file
 from audit.preflight import PREFLIGHT_ROWS, preflight
 from audit.record import plain
 from audit.registry import installed_functions
@@ -148,7 +149,7 @@ def read_classes(section: ModelSection, folder: Path) -> tuple[str, ...]:
 
 def _lines(path: Path) -> tuple[str, ...]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = plain_file(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise LoadError(f"[model] classes = '{path}' cannot be read as text: {first_line(error)}.") from None
     return tuple(line.strip() for line in lines if line.strip())

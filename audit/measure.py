@@ -5,7 +5,6 @@ BROKEN; the run goes on. Products are computed once and shared.
 """
 
 import hashlib
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -21,12 +20,14 @@ from audit.check import GIVEN, Check, asked_products
 from audit.dataset import Dataset, written_out
 from audit.errors import ConfigError, NotApplicable, NotEvaluable, nearest
 from audit.evidence import Evidence
+from audit.jsontext import parse_json
 from audit.model import Model, state_hash
 from audit.outcomes import store as store_outcomes
 from audit.read import fingerprint
 from audit.record import Artifact, Cost, Finding, canonical, finding_from
 from audit.registry import Broken
-from audit.reproducer import Subject, Wanted, keep_reproducers
+from audit.reproducer import Wanted, keep_reproducers
+from audit.shown import Subject
 from audit.stats import interval_at
 
 _TIMED_ROWS = 256
@@ -60,6 +61,7 @@ class Bench:
         folder: where relative paths in settings start: beside audit.toml.
         reread: reads rows that match from another file (empty: the same one), the way `[data]` was read.
         wanted: the limits whose breach keeps a reproducer; None keeps none.
+        outcomes: whether what became of each row is kept in the run folder.
     """
 
     model: Model
@@ -72,6 +74,7 @@ class Bench:
     folder: Path = Path()
     reread: Reread = no_reread
     wanted: Wanted | None = None
+    outcomes: bool = True
     made: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
@@ -192,7 +195,7 @@ def _attempt(
         given = {name: _product(name, bench) for name in check.asks}
         evidence = check.measure(**given, **empty.settings)
         _refuse_undeclared(check, evidence)
-        return _with_evidence(empty, evidence, folder), evidence
+        return _with_evidence(empty, evidence, folder, outcomes=bench.outcomes), evidence
     except NotApplicable as error:
         return replace(empty, status="not_applicable", reason=str(error)), None
     except NotEvaluable as error:
@@ -246,7 +249,7 @@ def _product(name: str, bench: Bench, path: tuple[str, ...] = ()) -> Any:
     return bench.made[name]
 
 
-def _with_evidence(empty: Finding, evidence: Any, folder: Path | None) -> Finding:
+def _with_evidence(empty: Finding, evidence: Any, folder: Path | None, *, outcomes: bool = True) -> Finding:
     if not isinstance(evidence, Evidence):
         raise TypeError(f"the check returned a {type(evidence).__name__}, not Evidence")
     if not evidence.measures and not evidence.tables:
@@ -255,7 +258,7 @@ def _with_evidence(empty: Finding, evidence: Any, folder: Path | None) -> Findin
         numbers = (item.value, item.low, item.high)
         if any(number is not None and not math.isfinite(number) for number in numbers):
             raise ValueError(f"the measure '{item.name}' is {numbers}; an undefined value must be None")
-    artifacts = _store(empty.check, evidence, folder)
+    artifacts = _store(empty.check, evidence, folder, outcomes=outcomes)
     figures = evidence.figures if folder else [f for f in evidence.figures if f.kind != "heatmaps"]
     finding = replace(
         empty,
@@ -270,14 +273,15 @@ def _with_evidence(empty: Finding, evidence: Any, folder: Path | None) -> Findin
     # What cannot be written, read back or derived again must not get as far as the record.
     for item in finding.measures:
         interval_at(item, _OTHER_LEVEL)
-    return finding_from(json.loads(canonical(finding)))
+    return finding_from(parse_json(canonical(finding), finding.check))
 
 
-def _store(name: str, evidence: Evidence, folder: Path | None) -> tuple[Artifact, ...]:
+def _store(name: str, evidence: Evidence, folder: Path | None, *, outcomes: bool) -> tuple[Artifact, ...]:
     """Write the arrays as one npz below the run folder, and what became of each row as another."""
     if folder is None:
         return ()
-    by_row = () if evidence.outcomes is None else (store_outcomes(evidence.outcomes, folder),)
+    kept = evidence.outcomes if outcomes else None
+    by_row = () if kept is None else (store_outcomes(kept, folder),)
     if not evidence.arrays:
         return by_row
     relative = f"artifacts/{name}.npz"

@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
+from audit.arrays import opened_arrays
 from audit.dataset import Dataset, Floats, Ints
 from audit.errors import ConfigError, NotApplicable
+from audit.plainfile import real_path
 from audit.record import Artifact
 
 Flags = npt.NDArray[np.bool_]
@@ -165,16 +166,21 @@ def read(artifacts: Sequence[Artifact], run: Path | None) -> Outcomes | None:
     kept = [item for item in artifacts if item.path.startswith(_PREFIX)]
     if not kept or run is None:
         return None
-    path = (run / kept[0].path).resolve()
-    if not path.is_relative_to(run.resolve()) or not path.is_file():
+    path = run / kept[0].path
+    if "\0" in kept[0].path or not real_path(path).is_relative_to(real_path(run)) or not path.is_file():
         return None
     if hashlib.sha256(path.read_bytes()).hexdigest() != kept[0].sha256:
         raise ConfigError(f"{path} was altered after the audit: its sha256 is not the one in the record.")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return _from_arrays({name: file[name] for name in file.files})
-    except (OSError, ValueError, RecursionError, KeyError, TypeError, IndexError, BadZipFile) as error:
+        with opened_arrays(path) as arrays:
+            return _from_arrays(dict(arrays))
+    except (ValueError, RecursionError, KeyError, TypeError, IndexError) as error:
         raise ConfigError(f"{path} cannot be read as outcomes: {error}.") from None
+
+
+def is_outcomes(item: Artifact) -> bool:
+    """Whether an artifact of a finding holds outcomes."""
+    return item.path.startswith(_PREFIX)
 
 
 def _from_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> Outcomes:

@@ -46,7 +46,7 @@ def _keys(text: str) -> tuple[str, ...]:
         return ()
     try:
         value: Any = tomllib.loads(f"{text} = 0")
-    except tomllib.TOMLDecodeError:
+    except ValueError:
         return ()
     keys = []
     while isinstance(value, dict):
@@ -58,7 +58,7 @@ def _keys(text: str) -> tuple[str, ...]:
 def _value(text: str) -> Any:
     try:
         found = tomllib.loads(f"value = {text}")
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return text
     return found["value"] if found.keys() == {"value"} else text
 

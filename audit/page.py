@@ -34,7 +34,7 @@ from audit.policy import Judgement, Verdict
 from audit.profile import STANDARD
 from audit.reading import Reading, how_to_read
 from audit.record import Finding, Record, as_read, canonical
-from audit.waiver import Waiver, fingerprint, idle, model_digest
+from audit.waiver import Waiver, fingerprint, holds, idle
 from audit.wording import (
     CHANGE,
     NONE,
@@ -835,10 +835,9 @@ class Page:
             for item in shown.finding.verdicts
             if item.verdict is Verdict.FAIL
         }
-        digest, given = model_digest(self.record.model), self.record.waivers
-        idle_now = ((item, idle(item, digest, given.day)) for item in given.given)
-        unused = "matches no broken limit"
-        return [(item, why or ("holds" if item.finding in failed else unused)) for item, why in idle_now]
+        given, unused = self.record.waivers, "matches no broken limit"
+        idle_now = ((item, idle(item, self.record.model, given.day)) for item in given.given)
+        return [(item, why or (holds(item) if item.finding in failed else unused)) for item, why in idle_now]
 
     @property
     def _open_clauses(self) -> tuple[int, int]:

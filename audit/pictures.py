@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audit.errors import LoadError
+from audit.plainfile import plain_file, real_path
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -520,15 +521,15 @@ def read_arrays(folder: Path | None, artifacts: Sequence[Any]) -> dict[str, Any]
 
 
 def _arrays_of(folder: Path, artifact: Any) -> dict[str, Any]:
-    import numpy as np
+    from audit.arrays import opened_arrays
 
     try:
-        path = (folder / artifact.path).resolve()
-        if not path.is_relative_to(folder.resolve()):
+        path = real_path(folder / artifact.path)
+        if not path.is_relative_to(real_path(folder)):
             raise LoadError(f"The picture is not shown because {artifact.path} lies outside the run folder.")
         if path.stat().st_size > _ARTIFACT_BYTES:
             raise LoadError(f"The picture is not shown because {artifact.path} is larger than 256 MB.")
-        content = path.read_bytes()
+        content = plain_file(path).read_bytes()
     except (OSError, ValueError):
         raise LoadError(f"The picture is not shown because {artifact.path} is missing.") from None
     if hashlib.sha256(content).hexdigest() != artifact.sha256:
@@ -537,9 +538,9 @@ def _arrays_of(folder: Path, artifact: Any) -> dict[str, Any]:
             "its sha256 is not the one in the record."
         )
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except Exception:  # noqa: BLE001 - a damaged archive raises whatever its damage leads to
+        with opened_arrays(io.BytesIO(content)) as stored:
+            return dict(stored)
+    except ValueError:
         raise LoadError(f"The picture is not shown because {artifact.path} cannot be read.") from None
 
 

@@ -18,6 +18,7 @@ from audit.evidence import Scalar
 from audit.features import Encoded, described, numeric_inputs, stated_relations
 from audit.labels import favourable_class, label_codes, read_decisions, target_values
 from audit.pixels import as_images
+from audit.plainfile import plain_file
 from audit.readers.combinations import read_combinations
 from audit.readers.raw import (
     Array,
@@ -414,7 +415,7 @@ def reader_of(path: Path, installed: Collection[str] = ()) -> str:
     if plain not in _SUFFIXES and plain.removeprefix(".") in installed:
         return plain.removeprefix(".")
     try:
-        with path.open("rb") as file:
+        with plain_file(path).open("rb") as file:
             start = file.read(4)
     except OSError as error:
         raise LoadError(f"{path} cannot be read: {error.strerror or error}.") from None

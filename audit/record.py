@@ -1,6 +1,5 @@
 """Record: the whole run as JSON. Everything before it computes; everything after it is a function of it."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
@@ -10,6 +9,7 @@ from typing import Any, Literal
 from audit.errors import ConfigError, nearest
 from audit.evidence import Doubt, Figure, Measure, Scalar, Table
 from audit.jsontext import parse_json
+from audit.plainfile import plain_file
 from audit.policy import Judgement, Limit, Policy, Verdict
 from audit.waiver import Waiver, Waivers
 
@@ -53,11 +53,14 @@ class Planned:
         check: full name.
         asked: `name` when asked for by its full name or spoken of by a limit, `pattern` otherwise.
         settings: the settings it is run with, defaults filled in.
+        doubted_by: the installed checks that can show its numbers not to be relied on, each with the names of
+            those measures.
     """
 
     check: str
     asked: Literal["name", "pattern"]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    doubted_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -319,7 +322,7 @@ def read_record(run: Path) -> Record:
     """The record of a run folder (or the record file itself)."""
     path = run / "record.json" if run.is_dir() else run
     try:
-        content = path.read_bytes()
+        content = plain_file(path).read_bytes()
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist; a run folder holds a record.json.") from None
     except OSError as error:
@@ -336,7 +339,7 @@ def as_read(record: Record) -> Record:
     if _is_as_read(record):
         return record
     try:
-        return record_from(json.loads(canonical(record)), "the record")
+        return record_from(parse_json(canonical(record), "the record"), "the record")
     except ValueError:
         return record
 

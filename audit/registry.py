@@ -140,14 +140,30 @@ def make_plan(
             names[name] = "name" if named else "pattern"
     for name in sorted(set(limited) - names.keys()):
         raise ConfigError(f"a limit speaks of '{name}', which checks.run does not plan; add it there.")
-    return tuple(_planned(name, asked, settings.get(name, {}), checks[name]) for name, asked in names.items())
+    return tuple(
+        Planned(
+            check=name,
+            asked=asked,
+            settings=_filled(checks[name], settings.get(name, {})),
+            doubted_by=_doubted_by(checks[name], checks),
+        )
+        for name, asked in names.items()
+    )
 
 
-def _planned(
-    name: str, asked: Literal["name", "pattern"], given: Mapping[str, Any], item: Check | Broken
-) -> Planned:
-    filled = dict(given) if isinstance(item, Broken) else item.settings(given)
-    return Planned(check=name, asked=asked, settings=filled)
+def _filled(item: Check | Broken, given: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(given) if isinstance(item, Broken) else item.settings(given)
+
+
+def _doubted_by(item: Check | Broken, checks: Mapping[str, Check | Broken]) -> dict[str, tuple[str, ...]]:
+    """The checks that may speak against numbers of this one, and against which."""
+    own = item.measures if isinstance(item, Check) else frozenset()
+    found = {
+        other.name: tuple(sorted(m for check, m in other.doubts if check == item.name and m in (own or {m})))
+        for other in checks.values()
+        if isinstance(other, Check)
+    }
+    return {name: measures for name, measures in found.items() if measures}
 
 
 def broken_finding(item: Planned, known: Check | Broken, reason: str) -> Finding:

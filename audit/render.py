@@ -109,7 +109,7 @@ _BRIEF = 150
 
 def rendered_beside(folder: Path) -> list[tuple[str, str, str]]:
     """Title, file name and purpose of every document that lies in a folder, by what its own page says."""
-    paths = [path for path in sorted(folder.glob("*.html")) if path.name != "index.html"]
+    paths = [path for path in sorted(folder.glob("*.html")) if path.is_file() and path.name != "index.html"]
     return [_told_by(path) for path in paths]
 
 

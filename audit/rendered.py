@@ -16,13 +16,16 @@ from audit.attestation import Attestation, attestations_beside, read_attestation
 from audit.document import installed_documents, read_document
 from audit.environment import tool
 from audit.errors import AuditError, ConfigError
-from audit.record import Record
-from audit.resources import REPORTS
+from audit.record import Record, canonical
+from audit.resources import REPORTS, TEMPLATES
 
 FOLDER = "reports"
 INDEX = "index.html"
 PAGES = ("html", "md", "pdf")
 _SECONDS = 20
+_PACKAGE = Path(__file__).parent
+# The folders below that only measure take no part in what a document says; a test holds this against them.
+_CODE = ("*.py", "*.toml", "formats/*.py", "reliability/*.py")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,6 +242,28 @@ def _tried(path: str, sources: Sources) -> Iterator[Rendering]:
         if made.attestations_sha256 and not read_document(_argument(made.document, sources)).clauses:
             continue
         yield made
+
+
+@cache
+def renderer() -> str:
+    """What tells one build of this tool from another as far as documents go: the version need not.
+
+    Returns:
+        sha256, in hex, over the name and sha256 of every template and document and of the code that renders.
+    """
+    places = [
+        (_PACKAGE, "audit", _CODE),
+        (TEMPLATES, "templates", ("**/*",)),
+        (REPORTS, "reports", ("*.toml",)),
+    ]
+    found = {
+        f"{name}/{path.relative_to(folder).as_posix()}": _sha256(path)
+        for folder, name, patterns in places
+        for pattern in patterns
+        for path in folder.glob(pattern)
+        if path.is_file()
+    }
+    return hashlib.sha256(canonical(found)).hexdigest()
 
 
 def _sha256(path: Path) -> str:

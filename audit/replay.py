@@ -1,24 +1,32 @@
 """Replay: one broken limit, looked at again. Is the failure there, is it gone, or can it not be said?
 
-The examples of an attack are shown to the model again, which takes a second and no attack. For any other
-failure its one check is measured again with the same settings, seed and rows, and judged again.
+The examples of an attack, and rows that a check changed in another way, are shown to the model again, which
+takes a second. For any other failure its one check is measured again with the same settings, seed and rows,
+and judged again; for a limit on a change it is compared again with the baseline, as `audit.compare` does it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from audit.check import Check
+from audit.compare import compare_records, sha256_of
 from audit.config import Config
 from audit.errors import EXIT_CANNOT_SAY_YES, EXIT_LIMIT_BROKEN, EXIT_OK, AuditError, ConfigError
 from audit.judge import judge_finding
+from audit.outcomes import is_outcomes
+from audit.plainfile import real_path
 from audit.policy import Judgement, Verdict
+from audit.record import Change, Finding, Record, as_read, read_record
 from audit.registry import check_names, installed_check, installed_products
-from audit.reproducer import Arrays, Reproducer, read_reproducer, read_tensors
+from audit.reproducer import Reproducer, read_reproducer, read_tensors
 from audit.rerun import configured, refuse_other_facts, refuse_other_files, starts_at, trusted
+from audit.shown import Arrays, classes_of, turned
+from audit.waiver import Waivers
 from audit.worker import compute_alike, load_both, read_more
 
 if TYPE_CHECKING:
@@ -27,6 +35,13 @@ if TYPE_CHECKING:
 
 _DIGITS = 12
 _FEASIBLE = "feasible"
+_NAMED = 3
+_DOES = {
+    "wrong": "misclassifies",
+    "other": "gives another answer to",
+    "lost": "no longer gives the favourable class to",
+    "gained": "now gives the favourable class to",
+}
 _UNKNOWN = "It cannot be said whether the failure is there"
 
 
@@ -41,7 +56,7 @@ class Replayed:
         there: whether the failure is there; None where it cannot be said.
         sentence: the result.
         value: the number now, where the check was measured again.
-        rows: each stored example and what became of it, where an attack is replayed.
+        rows: each stored row that was changed and what became of it, where some are stored.
         model_sha256: of the model that was asked.
         data_sha256: of the data that were read.
         same_model: whether it is the model of the record.
@@ -77,6 +92,7 @@ class _Scene:
     """The reproducer with its rows, and the model and data that it is tried on."""
 
     told: Reproducer
+    folder: Path
     tensors: Arrays
     config: Config
     model: "Model"
@@ -112,7 +128,7 @@ def replay(
     known_data = {} if data else told.data
     refuse_other_files(setting, known_model, known_data, place)
     inside = folder if folder.is_dir() else folder.parent
-    trusted(setting, str(folder), config, inside.resolve().parent.parent)
+    trusted(setting, str(folder), config, real_path(inside).parent.parent)
     compute_alike()
     network, rows = load_both(setting)
     found = {"model": _digests(network.fingerprint, network.source.get("factory_sha256")),
@@ -128,9 +144,10 @@ def replay(
         "same_model": network.fingerprint == told.model.get("sha256"),
         "same_data": rows.fingerprint == told.data.get("fingerprint"),
     }
-    scene = _Scene(told, tensors, setting, network, rows, about)
+    scene = _Scene(told, inside, tensors, setting, network, rows, about)
+    ways = {"attack": _show_again, "altered": _alter_again, "change": _compare_again}
     try:
-        return _show_again(scene) if told.kind == "attack" else _measure_again(scene)
+        return ways.get(told.kind, _measure_again)(scene)
     except AuditError as error:
         return scene.answer(there=None, sentence=f"{_UNKNOWN}: {error}")
 
@@ -159,14 +176,9 @@ def _show_again(scene: _Scene) -> Replayed:
 
     kept = scene.tensors
     data = written_out(scene.data)
-    if scene.about["same_data"] and not _are_rows_of(kept, data):
-        return scene.answer(
-            there=None,
-            sentence=f"{_UNKNOWN}: the stored rows are not in the data.",
-        )
+    _refuse_other_rows(scene, data)
     words, codes = _judged(scene, data)
-    before = scene.model.predict(kept["original"]).numpy().argmax(axis=1)
-    after = scene.model.predict(kept["adversarial"]).numpy().argmax(axis=1)
+    before, after = (classes_of(scene.model, kept[name]) for name in ("original", "adversarial"))
     rows = tuple(
         {
             "row": int(kept["rows"][place]),
@@ -207,13 +219,75 @@ def _model_of(scene: _Scene) -> str:
     return f"this other model (sha256 {scene.model.fingerprint[:_DIGITS]})"
 
 
+def _refuse_other_rows(scene: _Scene, data: "Dataset") -> None:
+    """Refuse arrays that do not belong together, and originals that the data do not hold at their places.
+
+    Where other data were named, the rows only have to be of the same form.
+    """
+    kept, width = scene.tensors, data.inputs.shape[1:]
+    by_label = scene.told.kind == "attack" or any(item.turned == "wrong" for item in scene.told.altered)
+    needed = ["rows", "original", "adversarial", *(["label"] if by_label else [])]
+    needed += ["how"] if scene.told.kind == "altered" else []
+    lengths = {len(kept[name]) if name in kept and kept[name].ndim else -1 for name in needed}
+    forms = {kept[name].shape[1:] for name in ("original", "adversarial") if name in kept}
+    if len(lengths) > 1 or min(lengths) < 1 or forms != {width}:
+        raise ConfigError("the stored rows are damaged, or of another form than the data.")
+    how = kept.get("how", kept["rows"][:0])
+    if scene.told.kind == "altered" and not 0 <= how.min() <= how.max() < len(scene.told.altered):
+        raise ConfigError("the stored rows are damaged: they name changes that are not told.")
+    if scene.about["same_data"] and not _are_rows_of(kept, data):
+        raise ConfigError("the stored rows are not in the data.")
+
+
 def _are_rows_of(kept: Arrays, data: "Dataset") -> bool:
     """Whether the stored originals are what the data hold at the stored places."""
     rows = kept["rows"]
-    if len(rows) and not 0 <= rows.min() <= rows.max() < len(data):
+    if rows.dtype.kind not in "iu" or not 0 <= rows.min() <= rows.max() < len(data):
         return False
     same = np.array_equal(kept["original"], data.inputs[rows])
-    return same and np.array_equal(kept["label"], data.labels[rows])
+    return same and ("label" not in kept or np.array_equal(kept["label"], data.labels[rows]))
+
+
+def _alter_again(scene: _Scene) -> Replayed:
+    """Show the stored rows to the model again, as they were and as they were changed."""
+    from audit.dataset import written_out
+
+    kept, changes = scene.tensors, scene.told.altered
+    _refuse_other_rows(scene, written_out(scene.data))
+    before, after = (classes_of(scene.model, kept[name]) for name in ("original", "adversarial"))
+    there = np.zeros(len(after), dtype=np.bool_)
+    for place, change in enumerate(changes):
+        fell = turned(change.turned, kept, before, after, scene.data.favourable)
+        there |= (kept["how"] == place) & fell
+    rows = tuple(
+        {
+            "row": int(kept["rows"][place]),
+            "label": int(kept["label"][place]) if "label" in kept else None,
+            "before": int(before[place]),
+            "after": int(after[place]),
+            "fools": bool(there[place]),
+            "why_not": "",
+            "how": changes[int(kept["how"][place])].words,
+        }
+        for place in range(len(after))
+    )
+    return scene.answer(there=bool(there.any()), sentence=_of_altered(scene, there), rows=rows)
+
+
+def _of_altered(scene: _Scene, there: Any) -> str:
+    changes = scene.told.altered
+    does = _DOES[changes[0].turned]
+    shown = [changes[place].words for place in np.unique(scene.tensors["how"][there])]
+    if not shown:
+        return (
+            f"The failure is not there: {_model_of(scene)} {does} none of the {len(there)} stored rows that "
+            "were changed. Whether others fall, only a new run can tell."
+        )
+    more = f" and {len(shown) - _NAMED} more" if len(shown) > _NAMED else ""
+    return (
+        f"The failure is there: {_model_of(scene)} {does} {int(there.sum())} of {len(there)} stored rows "
+        f"after the change ({'; '.join(shown[:_NAMED])}{more})."
+    )
 
 
 def _judged(scene: _Scene, data: "Dataset") -> tuple[Mapping[int, str], Any]:
@@ -237,6 +311,15 @@ def _judged(scene: _Scene, data: "Dataset") -> tuple[Mapping[int, str], Any]:
 
 def _measure_again(scene: _Scene) -> Replayed:
     """Measure the one check with the same settings and seed, and hold it against the same limits."""
+    finding, _ = _measured(scene, None)
+    same = _judged_again(scene, judge_finding(finding, scene.told.policy))
+    there = {Verdict.FAIL: True, Verdict.PASS: False}.get(same.verdict)
+    number = _number(scene, same.value, scene.told.value, same=same.value == scene.told.value)
+    return scene.answer(there=there, sentence=_of_limit(scene, same, number), value=same.value)
+
+
+def _measured(scene: _Scene, folder: Path | None) -> tuple[Finding, str]:
+    """What the check measures now, and the state hash of the model; its files go into the folder."""
     from functools import partial
 
     from audit.measure import measure, set_up
@@ -248,14 +331,85 @@ def _measure_again(scene: _Scene) -> Replayed:
         raise ConfigError(f"the check {told.check} {why}.")
     reread = partial(read_more, config, scene.model)
     bench = set_up(scene.model, scene.data, told.seed, installed_products(), config.folder, reread)
-    finding = measure(found, found.settings(told.settings), bench, None)
+    bench = replace(bench, outcomes=bool(told.baseline.get("outcomes", True)))
+    finding = measure(found, found.settings(told.settings), bench, folder)
     if finding.status != "measured":
         raise ConfigError(f"{told.check} gave no number: {finding.reason}.")
-    same = next((item for item in judge_finding(finding, told.policy).verdicts if _is_same(item, told)), None)
+    return finding, bench.state
+
+
+def _judged_again(scene: _Scene, finding: Finding) -> Judgement:
+    told = scene.told
+    same = next((item for item in finding.verdicts if _is_same(item, told)), None)
     if same is None:
         raise ConfigError(f"{told.check} no longer measures {told.measure}{_whom(told)}.")
+    return same
+
+
+def _compare_again(scene: _Scene) -> Replayed:
+    """Measure the one check again, and hold its change since the baseline against the same limits."""
+    told = scene.told
+    base, run = _baseline(scene)
+    with TemporaryDirectory() as place:
+        finding, state = _measured(scene, Path(place))
+        new = _record_of(scene, base, finding, state)
+        record = compare_records(base, new, (run, place), told.policy, Waivers())
+    same = _judged_again(scene, record.findings[0])
+    change = _change_of(record, same)
     there = {Verdict.FAIL: True, Verdict.PASS: False}.get(same.verdict)
-    return scene.answer(there=there, sentence=_of_measure(scene, same), value=same.value)
+    as_recorded = (same.value, change.new) == (told.value, told.baseline.get("new"))
+    number = _number(scene, change.new, told.baseline.get("new"), same=as_recorded)
+    then = f"{number}; in the baseline it was {_exact(change.base)}"
+    if record.baseline is not None and not record.baseline.paired:
+        then += f" ({record.baseline.why})"
+    return scene.answer(there=there, sentence=_of_limit(scene, same, then), value=change.new)
+
+
+def _baseline(scene: _Scene) -> tuple[Record, Path]:
+    """The baseline with its one finding, and where it lies.
+
+    Raises:
+        ConfigError: it is gone, or not the one that was compared with.
+    """
+    told = scene.told
+    run = real_path(scene.folder / str(told.baseline.get("folder", "")))
+    if not run.exists():
+        raise ConfigError(f"the baseline run {run} does not exist.")
+    base = read_record(run)
+    if sha256_of(base) != told.baseline.get("record_sha256"):
+        raise ConfigError(f"the baseline run {run} was altered: its record is not the one compared with.")
+    mine = tuple(item for item in base.findings if item.check == told.check)
+    home = run if run.is_dir() else run.parent
+    for part in (part for item in mine for part in item.artifacts if is_outcomes(part)):
+        if not (home / part.path).is_file():
+            raise ConfigError(f"the baseline run {run} was altered: {part.path} is not there.")
+    return replace(base, findings=mine), run
+
+
+def _record_of(scene: _Scene, base: Record, finding: Finding, state: str) -> Record:
+    """What a run of this check alone would have recorded, as far as a comparison looks at it."""
+    from audit.load import describe_model
+    from audit.read import describe_data
+
+    return as_read(
+        replace(
+            base,
+            model=describe_model(scene.model),
+            data=describe_data(scene.data),
+            run={"seed": scene.told.seed, "model_state": state},
+            findings=(finding,),
+        )
+    )
+
+
+def _change_of(record: Record, item: Judgement) -> Change:
+    changes = record.baseline.changes if record.baseline else ()
+    asked = (item.measure, dict(item.group), dict(item.settings))
+    return next(
+        change
+        for change in changes
+        if (change.measure.name, dict(change.measure.group), dict(change.measure.settings)) == asked
+    )
 
 
 def _is_same(item: Judgement, told: Reproducer) -> bool:
@@ -263,18 +417,26 @@ def _is_same(item: Judgement, told: Reproducer) -> bool:
     asked = (item.measure, item.at_least, item.at_most, dict(item.group))
     if asked != (told.measure, told.at_least, told.at_most, dict(told.group)):
         return False
+    if told.kind == "change" and item.limit != told.limit:
+        return False
     ours, theirs = dict(item.settings), dict(told.where)
     # With `best` the group that others are compared with may be another one for another model.
     return ours == theirs or {**ours, "reference": ""} == {**theirs, "reference": ""}
 
 
-def _of_measure(scene: _Scene, item: Judgement) -> str:
+def _number(scene: _Scene, value: float | None, recorded: float | None, *, same: bool) -> str:
     told = scene.told
-    value = "undefined" if item.value is None else f"{item.value:.6g}"
-    was = "undefined" if told.value is None else f"{told.value:.6g}"
-    same = item.value == told.value and scene.about["same_model"] and scene.about["same_data"]
-    number = f"{told.measure}{_whom(told)} is {value}, {'as' if same else 'and ' + was + ' was'} recorded"
-    judged = f"{told.limit}: {item.reason}"
+    same = same and scene.about["same_model"] and scene.about["same_data"]
+    said = f"{told.measure}{_whom(told)} is {_exact(value)}"
+    return f"{said}, as recorded" if same else f"{said}, and {_exact(recorded)} was recorded"
+
+
+def _exact(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.6g}"
+
+
+def _of_limit(scene: _Scene, item: Judgement, number: str) -> str:
+    judged = f"{scene.told.limit}: {item.reason}"
     of = "" if scene.about["same_model"] else f" for {_model_of(scene)}"
     if item.verdict is Verdict.FAIL:
         return f"The failure is there{of}: {number}; {judged}."

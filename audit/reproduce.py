@@ -32,6 +32,7 @@ from audit.errors import (
     LoadError,
 )
 from audit.evidence import Measure, Table
+from audit.plainfile import real_path
 from audit.plan import Options
 from audit.record import Finding, LeftOut, Planned, Record, canonical, plain, read_record
 from audit.registry import Broken, installed_checks, installed_products
@@ -187,7 +188,7 @@ def reproduce(
     source = folder if folder.is_dir() else folder.parent
     place = f"the record of {source}"
     settings = _config(record, source, place, config)
-    target = out or source.resolve().with_name(f"{source.resolve().name}-reproduced")
+    target = out or real_path(source).with_name(f"{real_path(source).name}-reproduced")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"{target} exists; name another folder for the repetition with --out.")
     refuse_other_files(settings, record.model, record.data, place)

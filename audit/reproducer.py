@@ -1,45 +1,46 @@
 """Reproducer: the little that it takes to see one broken limit again, kept beside the record.
 
 `artifacts/FINDING/replay.json` says which check broke which limit, with what settings, seed, model and data;
-`tensors.npz` holds up to 16 rows that show it. For an attack these are rows of the data and what they were
-changed into: the only place of a run folder where rows of the data stand. For any other check they are row
-numbers and what the model did with the rows, and for a comparison of groups the counts of its cells.
-`[checks] reproducers = false` keeps none. A limit on a change since an earlier run keeps none either.
+`tensors.npz` holds the rows that show it (`audit.shown`), at most 16 and no more than about 4 MiB of them.
+Every broken limit keeps one, of four kinds:
+
+* `attack`: rows of the data and the examples that an attack found near them;
+* `altered`: rows of the data and what a check made of them, such as noise or another group;
+* `measure`: row numbers and what the model did with the rows, and for a comparison of groups the counts of
+  its cells;
+* `change`: row numbers and what the baseline and this model did with them, for a limit on a change since an
+  earlier run, which `replay.json` names.
+
+The first two hold the only rows of the data in a run folder. `[checks] reproducers = false` keeps none.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from audit.arrays import opened_arrays
 from audit.config import Config
-from audit.dataset import Dataset, Ints
 from audit.environment import tool
 from audit.errors import ConfigError
 from audit.evidence import Evidence, Scalar
 from audit.jsontext import parse_json
 from audit.judge import judge_finding
-from audit.model import Model
-from audit.outcomes import Flags, Outcomes, answers
-from audit.pairing import members_of
-from audit.policy import Judgement, Policy, Verdict
-from audit.record import Artifact, Finding, plain
+from audit.outcomes import is_outcomes
+from audit.pairing import Pair
+from audit.plainfile import plain_file, real_path
+from audit.policy import Judgement, Policy, Verdict, parts_of
+from audit.record import Artifact, Baseline, Finding, Record, plain
+from audit.shown import Alteration, Arrays, Shown, Subject, lost_since, shown
 from audit.waiver import fingerprint
 
 SCHEMA = "model-audit/replay/1"
 FILE, TENSORS = "replay.json", "tensors.npz"
-MOST = 20
-"""Broken limits of a run that keep a reproducer, the first that are found."""
-ROWS = 16
-"""Rows that one reproducer keeps at most."""
-_FALLS = {"robust_accuracy": "at_least", "attack_success_rate": "at_most", "flip_rate": "at_most"}
-Arrays = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,24 +58,14 @@ class Wanted:
     folder: Path
 
 
-@dataclass(frozen=True)
-class Subject:
-    """What was measured: model, rows as the check saw them, seed, and clean answers where there are any."""
-
-    model: Model
-    data: Dataset
-    seed: int
-    predictions: Any = None
-
-
 @dataclass(frozen=True, kw_only=True)
 class Reproducer:
     """One broken limit, as `replay.json` holds it.
 
     Attributes:
         finding: fingerprint of the judgement (`audit.waiver.fingerprint`).
-        kind: `attack`, where the stored examples are shown to the model again; `measure`, where the check is
-            measured again.
+        kind: `attack` and `altered`, where the stored rows are shown to the model again; `measure`, where the
+            check is measured again; `change`, where it is and is compared with the baseline again.
         check: full name of the check.
         version: its version.
         settings: what it ran with.
@@ -93,6 +84,10 @@ class Reproducer:
         policy: all limits on the check, which share a level.
         rows: indices of the kept rows in the data, as the check saw them.
         attack: `method`, `norm`, `scale`, `epsilon` and `protected` of an attack.
+        altered: what was done to the rows; the array `how` is an index into it.
+        baseline: the earlier run of a limit on change: its `folder` as seen from the reproducer,
+            `record_sha256`, the number then (`base`) and in this run (`new`), and whether this run kept what
+            became of each row (`outcomes`).
         tensors_sha256: of `tensors.npz`; empty where no row was kept.
         model: `file`, `sha256`, `factory_sha256`.
         data: `file`, `sha256`, `fingerprint`.
@@ -106,7 +101,7 @@ class Reproducer:
 
     schema: str = SCHEMA
     finding: str
-    kind: Literal["attack", "measure"]
+    kind: Literal["attack", "altered", "measure", "change"]
     check: str
     version: str
     settings: Mapping[str, Any]
@@ -125,6 +120,8 @@ class Reproducer:
     policy: Policy
     rows: tuple[int, ...] = ()
     attack: Mapping[str, Any] = field(default_factory=dict)
+    altered: tuple[Alteration, ...] = ()
+    baseline: Mapping[str, Any] = field(default_factory=dict)
     tensors_sha256: str = ""
     model: Mapping[str, Any]
     data: Mapping[str, Any]
@@ -144,18 +141,18 @@ def wanted(config: Config, run: Path) -> Wanted:
         run: its folder.
     """
     told = config.model_dump(mode="json", exclude_defaults=True, include={"model", "data"})
-    beside = Path(os.path.relpath(config.folder.resolve(), run.resolve()))
+    beside = Path(os.path.relpath(real_path(config.folder), real_path(run)))
     return Wanted(policy=config.policy.policy(), config=told, folder=beside)
 
 
 def keep_reproducers(
     finding: Finding, evidence: Evidence, subject: Subject, given: Wanted, run: Path
 ) -> tuple[Artifact, ...]:
-    """Write a reproducer for each limit that the finding breaks by itself, up to `MOST` in a run.
+    """Write a reproducer for each limit that the finding breaks by itself.
 
     Args:
         finding: what was measured.
-        evidence: the same, with what an attack found and what became of each row.
+        evidence: the same, with what an attack found, how rows were changed and what became of each.
         subject: model and rows.
         given: the limits.
         run: the run folder.
@@ -164,137 +161,128 @@ def keep_reproducers(
         The files, two for each reproducer or one where no row could be kept.
     """
     judged = judge_finding(finding, given.policy).verdicts
-    failed = {fingerprint(finding.check, item): item for item in judged if item.verdict is Verdict.FAIL}
-    before = {path.parent.name for path in (run / "artifacts").glob(f"*/{FILE}")} - failed.keys()
+    facts = _facts_of(subject)
     kept: list[Artifact] = []
-    for name in list(failed)[: max(0, MOST - len(before))]:
-        kept += _keep(name, failed[name], finding, _shown(failed[name], finding, evidence, subject), subject,
-                      given, run)  # fmt: skip
+    for name, item in _failed(finding.check, judged).items():
+        found = shown(item, finding, evidence, subject)
+        kind = "attack" if found.attack else "altered" if found.altered else "measure"
+        kept += _keep(name, item, finding, found, {**facts, "kind": kind}, given, run)
     return tuple(kept)
 
 
-@dataclass(frozen=True)
-class _Shown:
-    """The rows that show a failure, as arrays, and how an attack found them."""
-
-    arrays: Arrays
-    attack: Mapping[str, Any] = field(default_factory=dict)
+def _failed(check: str, judged: tuple[Judgement, ...]) -> dict[str, Judgement]:
+    return {fingerprint(check, item): item for item in judged if item.verdict is Verdict.FAIL}
 
 
-def _shown(item: Judgement, finding: Finding, evidence: Evidence, subject: Subject) -> _Shown:
-    fallen = _fallen(item, evidence, subject)
-    if fallen is not None:
-        return fallen
-    kept = evidence.outcomes
-    if kept is None and subject.predictions is not None:
-        kept = answers(subject.data, subject.predictions)
-    return _Shown({} if kept is None else _telling(item, kept, fair=finding.check.startswith("fairness.")))
+def keep_changes(
+    record: Record, baseline: Path, pair_of: Callable[[str], Pair | None], given: Wanted, run: Path
+) -> Record:
+    """The record with a reproducer for each broken limit on a change since its baseline.
+
+    Those that an earlier comparison of the same run left are taken away first.
+
+    Args:
+        record: judged, with its baseline.
+        baseline: the folder or record.json of the baseline.
+        pair_of: what both models did with the rows of a check; None where that is not known.
+        given: the limits.
+        run: the run folder.
+    """
+    findings = []
+    for item in _before(record, run):
+        try:
+            findings.append(_with_changes(item, record, baseline, pair_of, given, run))
+        except OSError as error:
+            said = f"No reproducer of a broken limit on a change could be kept: {error.strerror}."
+            findings.append(replace(item, caveats=tuple(dict.fromkeys((*item.caveats, said)))))
+    return replace(record, findings=tuple(findings))
 
 
-def _fallen(item: Judgement, evidence: Evidence, subject: Subject) -> _Shown | None:
-    """Rows that fell to an attack, where that is what breaks the limit; None where it is not."""
-    result, data = evidence.attack, subject.data
-    bound = getattr(item, _FALLS.get(item.measure, ""), None)
-    if result is None or bound is None or set(item.settings) != {"epsilon"}:
-        return None
-    epsilon = next((e.epsilon for e in result.at if e.epsilon == item.settings["epsilon"]), None)
-    if epsilon is None:
-        return None
-    rows, points = result.adversarial(epsilon)
-    members = np.flatnonzero(_belong(item.group, data, rows))[:ROWS]
-    if not len(members):
-        return None
-    rows, points = rows[members], points[members]
-    arrays = {
-        "rows": rows,
-        "original": data.inputs[rows],
-        "adversarial": points,
-        "label": data.labels[rows],
-        "before": subject.model.predict(data.inputs[rows]).numpy().argmax(axis=1),
-        "after": subject.model.predict(points).numpy().argmax(axis=1),
-    }
-    chosen = ("norm", "scale", "protected")
-    told = {key: plain(result.settings[key]) for key in chosen if key in result.settings}
-    return _Shown(arrays, {"method": result.method, "epsilon": epsilon, **told})
+def _before(record: Record, run: Path) -> list[Finding]:
+    """The findings without the reproducers of an earlier comparison, whose files are taken away."""
+    gone = []
+    for path in run.glob(f"artifacts/*/{FILE}"):
+        try:
+            told = read_reproducer(path)
+        except ConfigError:
+            continue
+        if told.kind == "change":
+            gone.append(f"artifacts/{path.parent.name}/")
+            for name in (TENSORS, FILE):
+                path.with_name(name).unlink(missing_ok=True)
+    return [
+        replace(item, artifacts=tuple(a for a in item.artifacts if not a.path.startswith(tuple(gone))))
+        for item in record.findings
+    ]
 
 
-def _belong(group: Mapping[str, str], data: Dataset, rows: Ints) -> Flags:
-    """[n] whether each row belongs to the group; nobody where the group is not one of the data's."""
-    members: Flags = np.ones(len(rows), dtype=np.bool_)
-    for name, value in group.items():
-        feature = data.sensitive.get(name)
-        if feature is None or value not in feature.groups:
-            return np.zeros(len(rows), dtype=np.bool_)
-        members &= feature.codes[rows] == feature.groups.index(value)
-    return members
+def _with_changes(
+    finding: Finding,
+    record: Record,
+    baseline: Path,
+    pair_of: Callable[[str], Pair | None],
+    given: Wanted,
+    run: Path,
+) -> Finding:
+    limits = [part for item in given.policy.limits for part in parts_of(item) if part.no_worse_than]
+    asked = {str(part) for part in limits if part.check == finding.check}
+    broken = _failed(finding.check, tuple(item for item in finding.verdicts if item.limit in asked))
+    pair = pair_of(finding.check) if broken else None
+    kept: list[Artifact] = []
+    for name, item in broken.items():
+        arrays = {} if pair is None else lost_since(item, finding.check, pair)
+        facts = {**_facts_in(record), "baseline": _earlier(record.baseline, finding, item, baseline, run)}
+        kept += _keep(name, item, finding, Shown(arrays), {**facts, "kind": "change"}, given, run)
+    return replace(finding, artifacts=(*kept, *finding.artifacts))
 
 
-def _telling(item: Judgement, kept: Outcomes, *, fair: bool) -> Arrays:
-    """The rows that count most: refused people of the group, else wrong answers; the surest ones first."""
-    among = members_of(item.group, kept)
-    members: Flags = np.ones(len(kept), dtype=np.bool_) if among is None else among
-    names, predicted = kept.coded("predicted")
-    right = kept.flags.get("correct")
-    if fair and predicted is not None and kept.favourable in names:
-        against: Flags = predicted != names.index(kept.favourable)
-        first = np.zeros(len(kept), dtype=np.bool_) if right is None else ~right
-    else:
-        against = members if right is None else ~right
-        first = against
-    alike = np.zeros(len(kept), dtype=np.float32)
-    surest = np.abs(kept.numbers.get("score", kept.numbers.get("confidence", alike)))
-    places = np.flatnonzero(members & against)
-    places = places[np.lexsort((places, -surest[places], ~first[places]))][:ROWS]
-    arrays: Arrays = {"rows": kept.rows[places]}
-    arrays |= {name: kept.flags[name][places] for name in ("correct",) if name in kept.flags}
-    for name in ("label", "predicted"):
-        words, codes = kept.coded(name)
-        if codes is not None:
-            arrays[name] = np.array(words)[codes[places]]
-    arrays |= {name: values[places] for name, values in kept.numbers.items()}
-    return {**arrays, **(_cells(item, kept) if fair else {})}
-
-
-def _cells(item: Judgement, kept: Outcomes) -> Arrays:
-    """Rows by group of the features that the limit speaks of, true class and predicted class."""
-    features = [name for name in item.group if f"group {name}" in kept.codes]
-    axes = [kept.coded(name) for name in ("label", "predicted", *(f"group {name}" for name in features))]
-    if not features or any(codes is None for _, codes in axes):
-        return {}
-    shape = [len(words) for words, _ in axes]
-    flat = np.ravel_multi_index([codes for _, codes in axes if codes is not None], shape)
-    counts = np.bincount(flat, minlength=int(np.prod(shape))).reshape(shape)
-    named: Arrays = {"cells": counts, "cells_classes": np.array(axes[0][0])}
-    groups = {f"cells_groups_{place}": np.array(words) for place, (words, _) in enumerate(axes[2:])}
-    return {**named, "cells_features": np.array(features), **groups}
+def _earlier(
+    compared: Baseline | None, finding: Finding, item: Judgement, baseline: Path, run: Path
+) -> dict[str, Any]:
+    """The baseline as `replay.json` names it."""
+    changes = compared.changes if compared else ()
+    asked = (finding.check, item.measure, dict(item.group), dict(item.settings))
+    same = [
+        (change.base, change.new)
+        for change in changes
+        for part in (change.measure,)
+        if (change.check, part.name, dict(part.group), dict(part.settings)) == asked
+    ]
+    base, new = same[0] if same else (None, None)
+    place = os.path.relpath(real_path(baseline), real_path(run / "artifacts" / "finding"))
+    digest = compared.record_sha256 if compared else ""
+    told = {"folder": Path(place).as_posix(), "record_sha256": digest, "base": base, "new": new}
+    return {**told, "outcomes": any(map(is_outcomes, finding.artifacts))}
 
 
 def _keep(
-    name: str, item: Judgement, finding: Finding, shown: _Shown, subject: Subject, given: Wanted, run: Path
+    name: str,
+    item: Judgement,
+    finding: Finding,
+    found: Shown,
+    facts: Mapping[str, Any],
+    given: Wanted,
+    run: Path,
 ) -> list[Artifact]:
     """Write the files of one reproducer."""
     folder = run / "artifacts" / name
     folder.mkdir(parents=True, exist_ok=True)
     files = []
-    if shown.arrays:
-        np.savez_compressed(folder / TENSORS, **shown.arrays)  # type: ignore[arg-type]  # names for options
+    if found.arrays:
+        np.savez_compressed(folder / TENSORS, **found.arrays)  # type: ignore[arg-type]  # names for options
         files.append(_artifact(folder / TENSORS, run))
     told = Reproducer(
         finding=name,
-        kind="attack" if shown.attack else "measure",
         **{key: getattr(finding, key) for key in ("check", "version", "settings")},
         **{key: getattr(item, key) for key in ("limit", "measure", "group", "value", "low", "high", "level")},
         **{key: getattr(item, key) for key in ("at_least", "at_most", "verdict")},
         where=item.settings,
-        seed=subject.seed,
         policy=_about(given.policy, finding.check),
-        rows=tuple(int(row) for row in shown.arrays.get("rows", ())),
-        attack=shown.attack,
+        rows=tuple(int(row) for row in found.arrays.get("rows", ())),
+        attack=found.attack,
+        altered=found.altered,
         tensors_sha256=files[0].sha256 if files else "",
-        model=_model_facts(subject.model),
-        data=_data_facts(subject.data),
-        batch_size=subject.model.passes.batch,
-        device=str(subject.model.device),
+        **facts,
         config=given.config,
         folder=(Path("..", "..") / given.folder).as_posix(),
         command=f"model-audit replay {folder.as_posix()}",
@@ -310,14 +298,29 @@ def _about(policy: Policy, check: str) -> Policy:
     return Policy(limits=limits, family_wise_level=policy.family_wise_level)
 
 
-def _model_facts(model: Model) -> dict[str, Any]:
-    factory = model.source.get("factory_sha256")
-    return {"file": model.source.get("file"), "sha256": model.fingerprint, "factory_sha256": factory}
+def _facts_of(subject: Subject) -> dict[str, Any]:
+    """What was measured and how, from the model and data themselves."""
+    model, data = subject.model, subject.data
+    file, factory = (model.source.get(key) for key in ("file", "factory_sha256"))
+    source = {key: data.source.get(key) for key in ("file", "sha256")}
+    return {
+        "seed": subject.seed,
+        "model": {"file": file, "sha256": model.fingerprint, "factory_sha256": factory},
+        "data": {**source, "fingerprint": data.fingerprint},
+        "batch_size": model.passes.batch,
+        "device": str(model.device),
+    }
 
 
-def _data_facts(data: Dataset) -> dict[str, Any]:
-    file, digest = data.source.get("file"), data.source.get("sha256")
-    return {"file": file, "sha256": digest, "fingerprint": data.fingerprint}
+def _facts_in(record: Record) -> dict[str, Any]:
+    """The same from the record of a run."""
+    return {
+        "seed": record.run["seed"],
+        "model": {key: record.model.get(key) for key in ("file", "sha256", "factory_sha256")},
+        "data": {key: record.data.get(key) for key in ("file", "sha256", "fingerprint")},
+        "batch_size": record.model["batch_size"],
+        "device": record.model["device"],
+    }
 
 
 def _artifact(path: Path, run: Path) -> Artifact:
@@ -335,7 +338,7 @@ def read_reproducer(folder: Path) -> Reproducer:
 
     path = folder / FILE if folder.is_dir() else folder
     try:
-        content = path.read_bytes()
+        content = plain_file(path).read_bytes()
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist; broken limits keep one each.") from None
     except OSError as error:
@@ -362,9 +365,9 @@ def read_tensors(folder: Path, told: Reproducer) -> Arrays:
         return {}
     path = (folder if folder.is_dir() else folder.parent) / TENSORS
     try:
-        if hashlib.sha256(path.read_bytes()).hexdigest() != told.tensors_sha256:
+        if hashlib.sha256(plain_file(path).read_bytes()).hexdigest() != told.tensors_sha256:
             raise ConfigError(f"{path} was altered: its sha256 is not the one in {FILE}.")
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, KeyError) as error:
+        with opened_arrays(path) as stored:
+            return dict(stored)
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read: {error}.") from None

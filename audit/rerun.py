@@ -7,6 +7,7 @@ from typing import Any
 
 from audit.config import Config, read_config
 from audit.errors import ConfigError, LoadError
+from audit.plainfile import real_path
 
 _DIGESTS = ("sha256", "factory_sha256", "fingerprint")
 _NO_FILE = {"fingerprint": "the rows as read", "factory_sha256": "the file of its factory"}
@@ -48,10 +49,10 @@ def starts_at(config: Path | None, recorded: Path) -> Path:
         ConfigError: the file that is named is not there.
     """
     if config is None:
-        return recorded.resolve()
+        return real_path(recorded)
     if not config.is_file():
         raise ConfigError(f"--config {config} does not exist; name the audit.toml that the paths start at.")
-    return config.resolve().parent
+    return real_path(config).parent
 
 
 def trusted(known: Config, place: str, config: Path | None, run: Path) -> None:
@@ -76,7 +77,7 @@ def trusted(known: Config, place: str, config: Path | None, run: Path) -> None:
             f"{place} says trust = true, so loading the model may run code; "
             "name an audit.toml that says so too with --config."
         )
-    if config is None and known.folder.resolve().is_relative_to(run.resolve()):
+    if config is None and real_path(known.folder).is_relative_to(real_path(run)):
         raise ConfigError(
             f"{place} says that its files and code lie inside the run folder itself; "
             "name the audit.toml that they lie beside with --config."

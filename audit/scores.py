@@ -276,7 +276,7 @@ def moments(values: Doubles, codes: Ints, groups: int) -> list[dict[str, float]]
     second, third = (np.bincount(codes, weights=away**power, minlength=groups) for power in (2, 3))
     sd = np.sqrt(second / np.maximum(n - 1, 1))
     cubed = np.maximum(n, 1) * sd**3
-    skew = np.divide(third, cubed, out=np.zeros_like(third), where=cubed > _NO_SPREAD)
+    skew = np.divide(third, cubed, out=np.zeros_like(cubed), where=cubed > _NO_SPREAD)
     parts = (part.tolist() for part in (n, mean, sd, skew))
     return [dict(zip(("n", "mean", "sd", "skew"), row, strict=True)) for row in zip(*parts, strict=True)]
 

@@ -1,9 +1,10 @@
 """Seal: sign a run folder, so that nobody can change a byte of it unseen.
 
 What is signed is an in-toto statement: its subjects are every file of the folder by sha256, and its
-predicate names the root of the hash tree over them, what each document was rendered from, and the key. It
-stands in a DSSE envelope in `seal.json`, signed with ed25519. Time is what the signer's clock says.
-Sigstore is left out: it needs a service on the network, and a key that people hand over needs none.
+predicate names the root of the hash tree over them, what each document was rendered from and by which build
+of this tool, and the key. It stands in a DSSE envelope in `seal.json`, signed with ed25519. Time is what the
+signer's clock says. Sigstore is left out: it needs a service on the network, and a key that people hand over
+needs none.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ from audit.environment import tool
 from audit.errors import ConfigError
 from audit.keys import key_id, raw, read_private
 from audit.record import Record, canonical, read_record
-from audit.rendered import FOLDER, Rendering, Sources, candidates, found_out
+from audit.rendered import FOLDER, Rendering, Sources, candidates, found_out, renderer
 from audit.tree import ALGORITHM, root
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ def _statement(
             "documents": [made.plain() for made in documents],
             "signer": {"algorithm": "ed25519", "key_id": key_id(public), "public": public.hex()},
             "tool": tool(),
+            "renderer": renderer(),
             "signed": datetime.now(UTC).isoformat(timespec="seconds"),
         },
     }

@@ -28,6 +28,7 @@ from audit.config import Config
 from audit.environment import patient, tool
 from audit.errors import ConfigError, LoadError
 from audit.judge import judge
+from audit.plainfile import real_path
 from audit.plan import Options, plan_run
 from audit.policy import Verdict
 from audit.profile import STANDARD, read_profile, said_of
@@ -186,7 +187,6 @@ def _open(state: _Run, *, resume: bool) -> None:
                 f"{state.folder} cannot be resumed: the {what} changed since it began; "
                 "start a new run folder."
             )
-    state.started = begin["time"]
     state.resumed = 1 + sum(event["event"] == "resume" for event in events)
     _take_up(state, events)
     journal.append(state.folder, "resume", time=_now())
@@ -216,21 +216,39 @@ def _create(folder: Path, *, over: bool) -> None:
 
 
 def _take_up(state: _Run, events: Sequence[Mapping[str, Any]]) -> None:
-    for event in events:
-        if event["event"] == "ready":
-            state.facts = {key: event[key] for key in ("model", "data", "environment", "state")}
-        elif event["event"] == "budget":
-            state.budget = {key: value for key, value in event.items() if key not in ("event", "time")}
-            planned = {item.check: item for item in state.plan}
-            state.plan = tuple(planned[name] for name in event["plan"])
-            state.left_out += tuple(LeftOut(**item) for item in event["left_out"])
-        elif event["event"] == "left_out":
-            _take_out(state, LeftOut(check=event["check"], reason=event["reason"]))
-        elif event["event"] == "start":
-            state.first_measured = state.first_measured or event["time"]
-        elif event["event"] == "finding":
-            finding = finding_from(event["finding"])
-            state.findings[finding.check] = finding
+    for number, event in enumerate(events, start=1):
+        try:
+            _take_up_one(state, event)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise ConfigError(
+                f"{state.folder / journal.NAME} is damaged in line {number}; start a new run folder."
+            ) from None
+
+
+def _take_up_one(state: _Run, event: Mapping[str, Any]) -> None:
+    if event["event"] == "begin":
+        state.started = _time_of(event)
+    elif event["event"] == "ready":
+        facts = {key: dict(event[key].items()) for key in ("model", "data", "environment")}
+        state.facts = {**facts, "state": event["state"]}
+    elif event["event"] == "budget":
+        state.budget = {key: value for key, value in event.items() if key not in ("event", "time")}
+        planned = {item.check: item for item in state.plan}
+        state.plan = tuple(planned[name] for name in event["plan"])
+        state.left_out += tuple(LeftOut(**item) for item in event["left_out"])
+    elif event["event"] == "left_out":
+        _take_out(state, LeftOut(check=event["check"], reason=event["reason"]))
+    elif event["event"] == "start":
+        state.first_measured = state.first_measured or _time_of(event)
+    elif event["event"] == "finding":
+        finding = finding_from(event["finding"])
+        state.findings[finding.check] = finding
+
+
+def _time_of(event: Mapping[str, Any]) -> str:
+    time: str = event["time"]
+    datetime.fromisoformat(time)
+    return time
 
 
 @contextmanager
@@ -327,7 +345,7 @@ def _costs(state: _Run) -> tuple[dict[str, Expected], str]:
         capabilities=frozenset(model.get("capabilities") or ()),
     )
     known = known_by_table(here.modality)
-    places = [Path("runs"), state.folder.resolve().parent]
+    places = [Path("runs"), real_path(state.folder).parent]
     run = state.options.costs or earlier_run(str(model.get("sha256")), places, state.folder)
     if run is not None:
         known |= known_from_run(read_record(run), f"the run {run.name}")
@@ -551,7 +569,7 @@ def _run_options(state: _Run) -> dict[str, Any]:
 
 def _config_file(state: _Run) -> str:
     """audit.toml as seen from the run folder."""
-    path, folder = state.path.resolve(), state.folder.resolve()
+    path, folder = real_path(state.path), real_path(state.folder)
     return Path(os.path.relpath(path, folder)).as_posix()
 
 

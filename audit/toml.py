@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from audit.errors import ConfigError, nearest
+from audit.plainfile import plain_file
 
 
 def read_toml(path: Path, otherwise: str) -> dict[str, Any]:
@@ -20,13 +21,14 @@ def read_toml(path: Path, otherwise: str) -> dict[str, Any]:
         ConfigError: it is missing or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(plain_file(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist; {otherwise}.") from None
     except RecursionError:
         raise ConfigError(f"{path} cannot be read as TOML: its values are nested too deeply.") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read as TOML: {error}.") from None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{path} cannot be read as TOML: {why}.") from None
 
 
 def known_keys(values: Mapping[str, Any], known: Collection[str], where: str) -> None:

@@ -205,10 +205,12 @@ def _rendered(record: "Record", sources: "Sources", seal: "Seal | None") -> "Sta
     from audit.rendered import FOLDER, Rendering
 
     sealed = {item["path"]: Rendering(**item) for item in seal.predicate["documents"]} if seal else {}
-    same, strange = 0, []
+    other, same, strange = _other_build(seal), 0, []
     for name in (name for name in listing(sources.folder)[0] if name.startswith(f"{FOLDER}/")):
         made = sealed.get(name)
-        found = list(_as_sealed(record, name, sources, made) if made else _by_name(record, name, sources))
+        found = list(
+            _as_sealed(record, name, sources, made, other) if made else _by_name(record, name, sources, other)
+        )
         yield from (item for item in found if item.kind != "proved")
         same += any(item.kind == "proved" for item in found)
         strange += [] if found else [name]
@@ -224,7 +226,23 @@ def _rendered(record: "Record", sources: "Sources", seal: "Seal | None") -> "Sta
         )
 
 
-def _as_sealed(record: "Record", name: str, sources: "Sources", made: "Rendering") -> "Statements":
+def _other_build(seal: "Seal | None") -> str:
+    """Why a document that comes out otherwise here need not be wrong: another build of the tool sealed it."""
+    from audit.rendered import renderer
+
+    build = seal.predicate.get("renderer", renderer()) if seal else renderer()
+    if build == renderer():
+        return ""
+    return (
+        f"it was rendered by another build of this tool (sha256 {str(build)[:12]}, and this is "
+        f"{renderer()[:12]}), and comes out otherwise here: its bytes were held against the seal, and what "
+        "it says was not compared."
+    )
+
+
+def _as_sealed(
+    record: "Record", name: str, sources: "Sources", made: "Rendering", other: str
+) -> "Statements":
     """A file against what the seal says that it was rendered from."""
     from audit.proof.statement import noted, proved, unproved, wrong
     from audit.rendered import again, missing, named_for
@@ -240,11 +258,13 @@ def _as_sealed(record: "Record", name: str, sources: "Sources", made: "Rendering
         yield proved("documents", "it is what the record renders to.", name)
     elif made.form == "pdf":
         yield unproved("documents", "printed again here it differs; fonts may do that.", name)
+    elif other:
+        yield unproved("documents", other, name)
     else:
         yield wrong("documents", "it is not what the record renders to.", name)
 
 
-def _by_name(record: "Record", name: str, sources: "Sources") -> "Statements":
+def _by_name(record: "Record", name: str, sources: "Sources", other: str) -> "Statements":
     """A file against what its name says; nothing for a name that nothing here writes."""
     from audit.proof.statement import proved, unproved, wrong
     from audit.rendered import candidates, found_out, missing
@@ -258,8 +278,8 @@ def _by_name(record: "Record", name: str, sources: "Sources") -> "Statements":
     try:
         found_out(record, name, sources)
     except ConfigError as error:
-        measured = record.tool.get("version") == possible[0].tool
-        yield (wrong if measured else unproved)("documents", str(error).partition(" ")[2], name)
+        measured = record.tool.get("version") == possible[0].tool and not other
+        yield (wrong if measured else unproved)("documents", other or str(error).partition(" ")[2], name)
         return
     yield proved("documents", "it is what the record renders to.", name)
 

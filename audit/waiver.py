@@ -5,6 +5,7 @@ verdict as it is; after its day, or for another model, it does nothing.
 """
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -17,7 +18,8 @@ from audit.policy import Judgement, Verdict
 from audit.toml import day, known_keys, optional_text, read_toml, tables, text
 
 FILE = "waivers.toml"
-_KEYS = ("finding", "model", "owner", "reason", "expires", "check", "limit")
+_KEYS = ("finding", "model", "settings", "owner", "reason", "expires", "check", "limit")
+_SETTINGS = ("task", "output", "classes", "input_range", "normalize", "predictions")
 _DIGITS = 16
 _HEAD = """\
 # Broken limits that somebody answers for. Each holds for one model and until its day, and never longer.
@@ -37,6 +39,8 @@ class Waiver:
         expires: the last day on which it holds, by UTC.
         check: full name of the check, for the reader of the file.
         limit: the limit in words, for the reader of the file.
+        settings: digest of how the model was called, see `settings_digest`. A waiver that names none was
+            written before they counted, and holds under any.
     """
 
     finding: str
@@ -46,6 +50,7 @@ class Waiver:
     expires: date
     check: str = ""
     limit: str = ""
+    settings: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,13 +88,35 @@ def _as_json(value: Scalar) -> str:
 
 
 def model_digest(model: Mapping[str, Any]) -> str:
-    """What tells one model from another: sha256 of its file, joined with that of a factory where it has one.
+    """What tells one file from another: sha256 of the model, joined with that of a factory where it has one.
 
     Args:
         model: `model` of a record.
     """
     file, factory = str(model.get("sha256") or ""), str(model.get("factory_sha256") or "")
     return hashlib.sha256(f"{file} {factory}".encode()).hexdigest() if factory else file
+
+
+def settings_digest(model: Mapping[str, Any]) -> str:
+    """What of `[model]` changes the answers of the same file: sha256 of task, output, classes and the like.
+
+    Args:
+        model: `model` of a record.
+
+    Returns:
+        64 hexadecimal digits; empty where the record tells none of them.
+    """
+    told = {key: _whole(model[key]) for key in _SETTINGS if model.get(key) is not None}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest() if told else ""
+
+
+def _whole(value: Any) -> Any:
+    """A JSON value with its whole numbers as such, as they come back from a file."""
+    if isinstance(value, Mapping):
+        return {str(key): _whole(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_whole(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def waive(
@@ -103,8 +130,7 @@ def waive(
         waivers: what to hold against them.
         model: `model` of the record.
     """
-    digest = model_digest(model)
-    held = {item.finding: item for item in waivers.given if not idle(item, digest, waivers.day)}
+    held = {item.finding: item for item in waivers.given if not idle(item, model, waivers.day)}
 
     def waived(item: Judgement) -> str:
         found = held.get(fingerprint(check, item)) if item.verdict is Verdict.FAIL else None
@@ -113,19 +139,33 @@ def waive(
     return tuple(replace(item, waived=waived(item)) for item in verdicts)
 
 
-def idle(item: Waiver, model: str, today: date | None) -> str:
+def idle(item: Waiver, model: Mapping[str, Any], today: date | None) -> str:
     """Why a waiver does nothing, as the end of a sentence; empty where it holds.
 
     Args:
         item: the waiver.
-        model: digest of the model at hand.
+        model: `model` of the record at hand.
         today: the day, by UTC; without one no waiver holds.
     """
-    if not model or item.model != model:
-        return f"is for the model {item.model[:12]}, and this one is {model[:12] or 'unknown'}"
+    digest = model_digest(model)
+    if not digest or item.model != digest:
+        return f"is for the model {item.model[:12]}, and this one is {digest[:12] or 'unknown'}"
+    if item.settings and item.settings != settings_digest(model):
+        named = ", ".join(_SETTINGS)
+        return f"is for the same file under other settings of [model]: one of {named} was another"
     if today is None or item.expires < today:
         return f"expired on {item.expires}"
     return ""
+
+
+def holds(item: Waiver) -> str:
+    """How far a waiver that holds reaches, as the end of a sentence."""
+    if item.settings:
+        return "holds"
+    return (
+        "holds under any settings of [model], since it was written before they counted; `model-audit waive` "
+        "writes one that is for these alone"
+    )
 
 
 def remarks(waivers: Waivers, model: Mapping[str, Any], failed: Sequence[str]) -> list[str]:
@@ -136,10 +176,9 @@ def remarks(waivers: Waivers, model: Mapping[str, Any], failed: Sequence[str]) -
         model: `model` of the record.
         failed: fingerprints of the limits that are broken.
     """
-    digest = model_digest(model)
     told = []
     for item in waivers.given:
-        why = idle(item, digest, waivers.day)
+        why = idle(item, model, waivers.day)
         if not why and item.finding not in failed:
             why = "matches no broken limit"
         if why:
@@ -160,18 +199,23 @@ def read_waivers(path: Path) -> tuple[Waiver, ...]:
         _waiver(entry, f"{path}: waiver[{place}]")
         for place, entry in enumerate(tables(values, "waiver", str(path)))
     ]
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[str, ...]] = set()
     for item in given:
-        if (item.finding, item.model) in seen:
+        if _aim(item) in seen:
             raise ConfigError(f"{path}: {item.finding} is waived twice for the same model; keep one.")
-        seen.add((item.finding, item.model))
+        seen.add(_aim(item))
     return tuple(given)
+
+
+def _aim(item: Waiver) -> tuple[str, ...]:
+    """What no two waivers of a file may share."""
+    return item.finding, item.model, item.settings
 
 
 def _waiver(entry: Mapping[str, Any], where: str) -> Waiver:
     known_keys(entry, _KEYS, where)
     said = {key: text(entry, key, where) for key in ("finding", "model", "owner", "reason")}
-    notes = {key: optional_text(entry, key, where) for key in ("check", "limit")}
+    notes = {key: optional_text(entry, key, where) for key in ("check", "limit", "settings")}
     return Waiver(**said, **notes, expires=day(entry, "expires", where))
 
 
@@ -186,10 +230,10 @@ def with_waiver(path: Path, item: Waiver) -> str:
     before = ""
     if path.exists():
         for other in read_waivers(path):
-            if (other.finding, other.model) == (item.finding, item.model):
+            if _aim(other) == _aim(item):
                 raise ConfigError(f"{path} waives {item.finding} until {other.expires}; change it there.")
         before = path.read_text(encoding="utf-8").rstrip() + "\n"
     told = {"check": item.check, "limit": item.limit, "finding": item.finding, "model": item.model}
-    told |= {"owner": item.owner, "reason": item.reason}
+    told |= {"settings": item.settings, "owner": item.owner, "reason": item.reason}
     lines = [f"{key} = {tomlkit.string(value).as_string()}" for key, value in told.items() if value]
     return "\n".join([before or _HEAD, "[[waiver]]", *lines, f"expires = {item.expires}", ""])

@@ -77,6 +77,7 @@ def _load(config: Config, answers: BinaryIO, folder: Path) -> Any:
     model, data = load_both(config)
     reread = partial(read_more, config, model)
     bench = set_up(model, data, config.seed, installed_products(), config.folder, reread)
+    bench = replace(bench, outcomes=config.checks.outcomes)
     if config.checks.reproducers:
         bench = replace(bench, wanted=wanted(config, folder))
     _say(

@@ -66,3 +66,40 @@ def broken_run(sample_repository, tmp_path_factory):
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stdout + done.stderr
     return folder / "runs" / "broken"
+
+
+CHANGED_LIMITS = """\
+extends = "audit.toml"
+[checks]
+run = [
+    "performance.accuracy", "fairness.groups",
+    "robustness.pgd", "robustness.corruptions", "robustness.distance",
+]
+[checks.settings."robustness.distance"]
+rows = 100
+steps = 30
+[policy.limits."performance.accuracy"]
+accuracy = { at_least = 0.5, no_worse_than = "baseline" }
+[policy.limits."fairness.groups"]
+selection_rate_ratio = { no_worse_than = "baseline" }
+[policy.limits."robustness.pgd"]
+robust_accuracy = { no_worse_than = "baseline", margin = 0.01, where = { epsilon = 0.05 } }
+[policy.limits."robustness.corruptions"]
+mean_corruption_accuracy = { at_least = 0.99, no_worse_than = "baseline" }
+robust_accuracy = { at_least = 0.9, where = { severity = 5 }, group = { region = "north" } }
+[policy.limits."robustness.distance"]
+adversarial_distance = { at_least = 5 }
+"""
+
+
+@pytest.fixture(scope="session")
+def changed_run(sample_repository, tmp_path_factory):
+    """A run of the biased model of the sample repository against one of the fair model; copy it first."""
+    folder = Path(shutil.copytree(sample_repository, tmp_path_factory.mktemp("changed") / "loans"))
+    (folder / "changed.toml").write_text(CHANGED_LIMITS)
+    command = [Path(sys.executable).with_name("model-audit"), "run", "changed.toml"]
+    biased = ["--set", 'model.path="biased.safetensors"', "--baseline", "runs/base"]
+    for words in (["--out", "runs/base"], ["--out", "runs/changed", *biased]):
+        done = subprocess.run([*command, *words], cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 1, done.stdout + done.stderr
+    return folder / "runs" / "changed"

@@ -189,6 +189,9 @@ def test_the_newest_run_of_the_same_model_is_found(tmp_path):
         os.utime(path, (10_000 - age, 10_000 - age))
     (runs / "broken").mkdir()
     (runs / "broken" / "record.json").write_text(json.dumps({"schema": "?"}))
+    for name, target in (("lost", "nowhere"), ("circle", "record.json"), ("endless", "/dev/zero")):
+        (runs / name).mkdir()
+        (runs / name / "record.json").symlink_to(target)
     places = [runs, tmp_path / "absent"]
     assert earlier_run("aa", places, tmp_path / "own") == runs / "new"
     assert earlier_run("aa", places, runs / "new") == runs / "old"

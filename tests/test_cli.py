@@ -107,6 +107,16 @@ def test_a_mistake_is_one_sentence(arguments, words, run_folder):
     assert done.stderr.startswith("model-audit: ")
 
 
+def test_a_value_that_fills_a_page_is_cut_out_of_the_middle_of_its_sentence(tmp_path):
+    (tmp_path / "audit.toml").write_text(
+        f"seed = '{'y' * 100_000}'\n[model]\npath = 'm'\n[data]\npath = 'd'\n"
+    )
+    done = call("run", "audit.toml", cwd=tmp_path)
+    assert done.returncode == 3
+    assert len(done.stderr) < 2_100
+    assert done.stderr.startswith("model-audit: audit.toml: ")
+
+
 def test_debug_shows_the_traceback(tmp_path):
     assert "Traceback" in call("run", "absent.toml", "--debug", cwd=tmp_path).stderr
 

@@ -11,7 +11,8 @@ from runs import CALIBRATED, MEASURED, answered, made_run, people
 from scipy.stats import binom
 
 import audit
-from audit.compare import compare, exit_code, settle
+from audit.compare import compare, exit_code, pair_of, settle
+from audit.config import Config
 from audit.errors import ConfigError
 from audit.evidence import Measure
 from audit.judge import judge
@@ -505,8 +506,21 @@ def test_the_run_keeps_what_changed_since_its_baseline(tmp_path):
     from audit.commands.run import _against
 
     a, b = runs(tmp_path, policy=no_worse(0.9))
-    assert _against(a, b) == read_record(b)
+    config = Config.model_validate({"model": {"path": "m.pt2"}, "data": {"path": "d.csv"}})
+    assert _against(a, b, config) == read_record(b)
     kept = read_record(b)
     assert kept.baseline.run == "a"
     assert kept.verdict.exit_code == 0
     assert compare(a, b) == kept
+
+
+def test_rows_of_a_check_are_paired_where_a_comparison_pairs_them(tmp_path):
+    a, b = runs(tmp_path)
+    pair = pair_of("performance.accuracy", a, b / "record.json")
+    base, new = (read_record(run).findings[0].measure("accuracy").value for run in (a, b))
+    assert pair.base.flags["correct"].mean() == pytest.approx(base)
+    assert pair.new.flags["correct"].mean() == pytest.approx(new)
+    assert pair_of("fairness.groups", a, b) is None
+    other = replace(read_record(b), data={"fingerprint": "0" * 64})
+    write_record(other, b)
+    assert pair_of("performance.accuracy", a, b) is None

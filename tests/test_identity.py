@@ -137,5 +137,11 @@ def test_a_file_that_cannot_be_read_is_one_sentence(folder):
         of(folder)
 
 
+def test_a_pipe_among_its_code_is_one_sentence(folder):
+    os.mkfifo(folder / "pipe.py")
+    with pytest.raises(ConfigError, match=r"pipe\.py cannot be read: it is a pipe or a device, not a file"):
+        of(folder)
+
+
 def test_a_long_text_is_no_path(folder):
     assert of(folder, overrides=[f"system.purpose='{'x' * 5000}'"]) != of(folder)

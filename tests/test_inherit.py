@@ -147,3 +147,43 @@ def test_merging_changes_neither_table():
     assert (below, above) == ({"a": {"x": 1}, "b": [1, 2]}, {"a": {"y": 2}, "b": [3]})
     assert merged_with({"a": 1}, {"a": {"y": 2}}) == {"a": {"y": 2}}
     assert merged_with({"a": {"y": 2}}, {"a": 1}) == {"a": 1}
+
+
+def test_what_is_wrong_is_blamed_on_the_file_in_which_it_stands(tmp_path):
+    wrong = {"audit": "seed = -1", "middle": "data.sensitive = 7", "base": "policy.on_broken = 3"}
+    right = {"audit": 'extends = "middle.toml"\n', "middle": 'extends = "base.toml"\n', "base": BASE}
+    right["base"] = right["base"].replace("[policy]\nwaivers", "[policy]\non_broken = 'warn'\nwaivers")
+    for name, line in wrong.items():
+        for other, text in right.items():
+            write(tmp_path / f"{other}.toml", text)
+        key, value = line.split(" = ")
+        text = right[name].replace("'warn'", "3") if name == "base" else f"{line}\n{right[name]}"
+        path = write(tmp_path / f"{name}.toml", text)
+        with pytest.raises(ConfigError) as error:
+            read_config(tmp_path / "audit.toml")
+        assert str(error.value).startswith(f"{path}: '{key}' = {value} is wrong: ")
+
+
+def test_the_types_that_a_limit_may_have_are_not_told_as_keys(tmp_path):
+    limits = "accuracy = [{ at_least = 0.8, group = [1, 2] }]"
+    path = write(tmp_path / "audit.toml", BASE.replace("accuracy = { at_least = 0.8 }", limits))
+    with pytest.raises(
+        ConfigError, match=r"'policy\.limits\.performance\.accuracy\.accuracy(\.0)?(\.group)?' = "
+    ):
+        read_config(path)
+
+
+@pytest.mark.parametrize("circle", ["audit.toml", "nowhere.toml"])
+def test_links_that_lead_nowhere_are_one_sentence(tmp_path, circle):
+    (tmp_path / "audit.toml").symlink_to(circle)
+    with pytest.raises(ConfigError, match=r"audit\.toml (cannot be read|does not exist)"):
+        read_config(tmp_path / "audit.toml")
+
+
+def test_a_folder_that_is_extended_and_a_number_of_many_digits_are_one_sentence(tmp_path):
+    path = write(tmp_path / "audit.toml", 'extends = ".."\n')
+    with pytest.raises(ConfigError, match=r"cannot be read: Is a directory; .*audit\.toml extends it\.$"):
+        read_config(path)
+    write(path, f"seed = {'1' * 5_000}\n")
+    with pytest.raises(ConfigError, match=r"audit\.toml is not valid TOML: Exceeds the limit"):
+        read_config(path)

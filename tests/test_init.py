@@ -54,6 +54,9 @@ def test_the_file_parses_names_its_guesses_and_its_data_loads(tmp_path, weights,
     assert told["age"].immutable
     assert not told["income"].immutable
     assert config.checks.run == ("*",)
+    for key in ("reproducers", "outcomes"):
+        told = next(found for found in text.splitlines() if found.startswith(f"{key} = true  # "))
+        assert "false keeps none" in told
     (limit,) = config.policy.policy().limits
     assert (limit.check, limit.measure, limit.at_least) == ("performance.accuracy", "accuracy", 0.66)
     for line in ("target =", "sensitive =", "classes =", "favourable ="):
@@ -231,6 +234,8 @@ def test_a_table_of_decisions_gets_a_file_that_loads(tmp_path, counts):
     assert (config.data.count, config.data.target) == ("people", "earned")
     assert config.data.sensitive == ("sex", "race")
     assert config.data.favourable == "yes"
+    assert "\nreproducers = true  # " in text
+    assert "\noutcomes = true  # " in text
     (limit,) = config.policy.policy().limits
     assert (limit.check, limit.measure, limit.at_least) == ("fairness.groups", "selection_rate_ratio", 0.8)
     data = load_data(config.data, config.folder, predictions=config.model.predictions)

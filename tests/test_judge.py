@@ -1,11 +1,12 @@
 import json
+from dataclasses import replace
 
 import pytest
 
 from audit.evidence import Doubt
 from audit.judge import conclude, judge
 from audit.policy import Limit, Policy, Verdict
-from audit.record import SCHEMA, Finding, Outcome, Planned, Record, canonical, finding_from
+from audit.record import SCHEMA, Finding, LeftOut, Outcome, Planned, Record, canonical, finding_from
 from audit.stats import proportion
 
 
@@ -72,6 +73,56 @@ def test_a_planned_check_without_a_finding_is_broken():
     outcome = judge(record([finding()], asks(), plan)).verdict
     assert (outcome.verdict, outcome.exit_code) == (Verdict.BROKEN, 2)
     assert "lost was asked for and not measured." in outcome.reasons
+
+
+def test_a_check_that_was_left_out_and_asked_for_says_why():
+    policy = Policy(limits=(*asks().limits, *asks("never.run").limits))
+    out = LeftOut(check="never.run", reason="the budget of 10 min was spent")
+    outcome = judge(replace(record([finding()], policy), left_out=(out,))).verdict
+    assert outcome.exit_code == 2
+    said = "never.run was asked for and not measured: the budget of 10 min was spent."
+    assert said in outcome.reasons
+
+
+def test_a_check_that_was_left_out_and_not_asked_for_says_nothing():
+    out = LeftOut(check="c.d", reason="the budget of 10 min was spent")
+    outcome = judge(replace(record([finding()], asks()), left_out=(out,))).verdict
+    assert (outcome.exit_code, outcome.reasons) == (0, ())
+
+
+def doubted(x=95, measures=("accuracy",), others=(), left_out=()):
+    """The outcome of a limit on a number that `c.sanity` could have spoken against."""
+    plan = (
+        Planned(check="a.b", asked="name", doubted_by={"c.sanity": measures}),
+        *(Planned(check=f.check, asked="pattern") for f in others),
+    )
+    made = record([finding(x=x), *others], asks(), plan)
+    return judge(replace(made, left_out=left_out)).verdict
+
+
+def test_a_number_holds_with_a_warning_where_what_could_speak_against_it_was_not_run():
+    skipped = LeftOut(check="c.sanity", reason="the command line left it out: --skip c.sanity")
+    said = (
+        "Warning: no c.sanity was measured{}, so beyond its own self-checks nothing shows that accuracy of "
+    )
+    outcome = doubted(left_out=(skipped,))
+    assert (outcome.verdict, outcome.exit_code) == (Verdict.PASS, 0)
+    because = " (the command line left it out: --skip c.sanity)"
+    assert outcome.reasons == (said.format(because) + "a.b can be relied on.",)
+    assert doubted().reasons == (said.format("") + "a.b can be relied on.",)
+
+
+def test_a_check_that_could_not_look_leaves_the_same_warning():
+    blind = finding("c.sanity", "not_applicable", reason="it needs gradients of the model")
+    (reason,) = doubted(others=(blind,)).reasons
+    assert "no c.sanity was measured (it needs gradients of the model), so" in reason
+
+
+def test_nothing_is_warned_of_where_it_was_measured_or_nothing_held_or_another_number_did():
+    assert doubted(others=(finding("c.sanity"),)).reasons == ()
+    assert not any("c.sanity" in reason for reason in doubted(x=50).reasons)
+    assert not any("c.sanity" in reason for reason in doubted(x=82).reasons)
+    assert doubted(measures=("robust_accuracy",)).reasons == ()
 
 
 def test_a_limit_on_a_check_that_was_not_run_is_broken():

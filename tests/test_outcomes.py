@@ -6,13 +6,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from runs import answered, finding_of, people
+from signed import digits
 
 from audit.checks.fairness.groups import groups
 from audit.checks.performance.accuracy import accuracy
+from audit.config import read_config
 from audit.dataset import Sensitive
 from audit.errors import ConfigError, NotApplicable
+from audit.load import no_model
+from audit.measure import measure, set_up
 from audit.outcomes import MOST_ROWS, Outcomes, answers, attacked, read, store
 from audit.record import Artifact
+from audit.supervisor import run
 
 
 def same(one, other):
@@ -56,6 +61,28 @@ def test_two_checks_keep_the_same_answers_once(tmp_path):
     paths = {item.path for finding in found for item in finding.artifacts}
     assert len(paths) == 1
     assert [path.name for path in (tmp_path / "artifacts").iterdir()] == [paths.pop().split("/")[1]]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_run_keeps_none_where_that_is_asked(tmp_path, kept):
+    data = people(50)
+    predictions = answered(data, np.arange(50) % 3 > 0)
+    bench = set_up(no_model("decision", data), data, 0, {})
+    bench = replace(bench, outcomes=kept, made={"predictions": predictions})
+    finding = measure(groups, groups.settings({}), bench, tmp_path)
+    assert finding.status == "measured", finding.reason
+    assert [item.path.startswith("artifacts/outcomes-") for item in finding.artifacts] == [True] * kept
+    assert len(list(tmp_path.rglob("*.npz"))) == kept
+
+
+def test_the_configuration_reaches_the_run(tmp_path):
+    path = digits(tmp_path)
+    given = ["checks.outcomes=false", "checks.reproducers=false"]
+    record = run(read_config(path, overrides=given), path, tmp_path / "run")
+    assert {finding.status for finding in record.findings} == {"measured"}
+    kept = [item.path for finding in record.findings for item in finding.artifacts]
+    assert kept == ["artifacts/interpretability.saliency.npz"]
+    assert [path.name for path in (tmp_path / "run" / "artifacts").rglob("*.npz")] == [kept[0].split("/")[1]]
 
 
 def test_the_same_outcomes_are_the_same_bytes(tmp_path):
@@ -148,6 +175,13 @@ def test_a_file_that_is_no_outcomes_is_one_sentence(tmp_path):
         read([artifact], tmp_path)
     outside = Artifact(path="artifacts/outcomes-/../../../secret.npz", sha256="0")
     assert read([outside], tmp_path) is None
+
+
+def test_a_name_that_is_no_path_and_links_in_a_circle_hold_no_outcomes(tmp_path):
+    (tmp_path / "artifacts").mkdir()
+    (tmp_path / "artifacts" / "outcomes-0.npz").symlink_to("outcomes-0.npz")
+    for name in ("artifacts/outcomes-0.npz", "artifacts/outcomes-\0"):
+        assert read([Artifact(path=name, sha256="0")], tmp_path) is None
 
 
 def test_an_attack_keeps_who_withstood_at_each_radius():

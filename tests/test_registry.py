@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -116,6 +117,34 @@ def test_a_pattern_selects_and_a_name_binds():
 def test_each_check_is_planned_once_and_the_name_wins():
     plan = make_plan(["robustness.*", "robustness.fgsm"], {}, [], CHECKS)
     assert [(p.check, p.asked) for p in plan] == [("robustness.fgsm", "name"), ("robustness.pgd", "pattern")]
+
+
+def test_a_plan_says_which_checks_could_speak_against_its_numbers():
+    pairs = {("robustness.pgd", "b"), ("robustness.pgd", "a"), ("robustness.pgd", "unknown")}
+    sanity = replace(CHECKS["robustness.fgsm"], doubts=frozenset(pairs | {("fairness.groups", "ratio")}))
+    known = {
+        **CHECKS,
+        "robustness.fgsm": sanity,
+        "robustness.pgd": replace(CHECKS["robustness.pgd"], measures=frozenset("abc")),
+        "their.odd": Broken("their.odd", "why"),
+    }
+    plan = {item.check: item.doubted_by for item in make_plan(["*"], {}, [], known)}
+    assert plan == {
+        "robustness.pgd": {"robustness.fgsm": ("a", "b")},
+        "fairness.groups": {"robustness.fgsm": ("ratio",)},
+        "robustness.fgsm": {}, "their.odd": {},
+    }  # fmt: skip
+    # It need not be planned itself: what is not run is what must be told.
+    (alone,) = make_plan(["robustness.pgd"], {}, [], known)
+    assert alone.doubted_by == {"robustness.fgsm": ("a", "b")}
+
+
+@pytest.mark.parametrize("name", ["robustness.fgsm", "robustness.pgd", "fairness.robust_accuracy"])
+def test_the_sanity_of_attacks_speaks_of_the_installed_attacks(name):
+    (item,) = make_plan([name], {}, [], installed_checks())
+    assert any(
+        measure.startswith("robust_accuracy") for measure in item.doubted_by["robustness.attack_sanity"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -867,6 +867,9 @@ def test_the_contents_of_a_run_list_every_document(run: Path, record: Record, tm
     (tmp_path / "test-pack.html").write_text(render(record, PACK), encoding="utf-8")
     (tmp_path / "index.html").write_text("an older one", encoding="utf-8")
     (tmp_path / "a b&<.html").write_text("not ours <title>a", encoding="utf-8")
+    (tmp_path / "folder.html").mkdir()
+    (tmp_path / "lost.html").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe.html")
     entries = rendered_beside(tmp_path)
     assert [(title, href) for title, href, _ in entries] == [
         ("a b&<", "a%20b%26%3C.html"),

@@ -1,12 +1,17 @@
 """What a file was rendered from: found by its name and by rendering it again, and told where it cannot be."""
 
+import shutil
+from pathlib import Path
+
+import grimp
 import pytest
 import records
 
+import audit.rendered
 from audit.commands.writing import write_page
 from audit.errors import ConfigError
 from audit.record import read_record, write_record
-from audit.rendered import Sources, again, candidates, found_out, missing
+from audit.rendered import Sources, again, candidates, found_out, missing, renderer
 
 
 @pytest.fixture
@@ -70,3 +75,50 @@ def test_what_was_rendered_with_a_format_that_is_gone_is_told(run):
     (made,) = candidates("reports/junit.xml", Sources(run))
     gone = type(made)(**{**vars(made), "form": "of-a-stranger"})
     assert "is not installed" in missing(gone, Sources(run))
+
+
+def of_build(folder):
+    """Every file that counts towards the digest of a build, by its path in the package."""
+    return {
+        path.relative_to(folder).as_posix()
+        for pattern in audit.rendered._CODE
+        for path in folder.glob(pattern)
+    }
+
+
+def test_the_digest_of_a_build_covers_all_code_that_rendering_imports():
+    graph = grimp.build_graph("audit")
+    renders = {"audit.render", "audit.markdown", "audit.pdf", "audit.rendered"}
+    renders |= {name for name in graph.modules if name.startswith("audit.formats.")}
+    needed = renders.union(*(graph.find_upstream_modules(name) for name in renders))
+    folder = Path(audit.rendered.__file__).parent
+    files = {name.replace(".", "/").removeprefix("audit/") + ".py" for name in needed - {"audit"}}
+    packages = {name for name in files if not (folder / name).is_file()}
+    assert files - packages <= of_build(folder)
+    assert {"page.py", "wording.py", "reliability/bins.py", "formats/junit.py"} <= files
+
+
+@pytest.mark.parametrize(
+    "place", ["templates/document.html.j2", "templates/sections", "reports/model-card.toml"]
+)
+def test_any_edited_template_or_document_is_another_build(tmp_path, monkeypatch, place):
+    for name, folder in (("TEMPLATES", "templates"), ("REPORTS", "reports")):
+        shutil.copytree(getattr(audit.rendered, name), tmp_path / folder)
+        monkeypatch.setattr(audit.rendered, name, tmp_path / folder)
+    before = renderer.__wrapped__()
+    assert before == renderer.__wrapped__() == renderer()
+    path = tmp_path / place
+    path = next(iter(sorted(path.iterdir()))) if path.is_dir() else path
+    path.write_text(path.read_text() + " ")
+    assert renderer.__wrapped__() != before
+
+
+def test_edited_code_is_another_build(tmp_path, monkeypatch):
+    (tmp_path / "page.py").write_text("A = 1")
+    (tmp_path / "checks").mkdir()
+    monkeypatch.setattr(audit.rendered, "_PACKAGE", tmp_path)
+    first = renderer.__wrapped__()
+    (tmp_path / "checks" / "measures.py").write_text("A = 1")
+    assert renderer.__wrapped__() == first
+    (tmp_path / "page.py").write_text("A = 2")
+    assert renderer.__wrapped__() != first

@@ -12,32 +12,28 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from runs import answered, people
+from runs import people
 from safetensors.torch import load_file
 from torch import nn
 
-from audit.attack.result import AtEpsilon, AttackResult
+from audit.config import read_config
 from audit.errors import ConfigError
 from audit.evidence import Evidence
 from audit.judge import judge_finding
 from audit.model import Model
-from audit.outcomes import answers
-from audit.policy import Judgement, Limit, Policy, Verdict
+from audit.policy import Limit, Policy, Verdict
 from audit.record import Finding, read_record
 from audit.reproducer import (
     FILE,
-    MOST,
-    ROWS,
     TENSORS,
-    Subject,
     Wanted,
-    _cells,
-    _fallen,
-    _telling,
+    keep_changes,
     keep_reproducers,
     read_reproducer,
     read_tensors,
+    wanted,
 )
+from audit.shown import ROWS, Subject
 from audit.stats import proportion
 from audit.waiver import fingerprint
 
@@ -45,6 +41,7 @@ pytestmark = pytest.mark.pipeline
 
 FEATURES = ["income", "debt", "years", "children"]
 NAMES = ("no", "yes")
+PROGRAM = Path(sys.executable).with_name("model-audit")
 
 
 def failed(record):
@@ -184,99 +181,10 @@ def test_they_can_be_switched_off_and_change_no_number(broken_run, tmp_path):
         assert set(one.artifacts) <= set(two.artifacts)
 
 
-def subject(rows=40, seed=0):
-    """Made-up people, and a network that says `yes` where the one input is above 0."""
-    data = people(rows, seed)
-    inputs = np.linspace(-1, 1, rows, dtype=np.float32).reshape(-1, 1)
-    data = replace(data, inputs=inputs, labels=(inputs[:, 0] > 0).astype(np.int64), source={})
-    module = nn.Linear(1, 2)
-    with torch.no_grad():
-        module.weight.copy_(torch.tensor([[-1.0], [1.0]]))
-        module.bias.zero_()
-    model = Model(module=module.eval(), device=torch.device("cpu"), fingerprint="m" * 64)
-    return Subject(model, data, 3)
-
-
-def attack_on(subject, fell, epsilon=0.5):
-    """The result of an attack that turned over the marked rows by crossing 0."""
-    data = subject.data
-    size = len(data)
-    kept = np.flatnonzero(fell)
-    entry = AtEpsilon(
-        epsilon=epsilon, fooled=fell, zero=np.zeros(size, bool), nan=np.zeros(size, bool), late=0,
-        rejected={}, kept=kept, examples=-data.inputs[kept],
-    )  # fmt: skip
-    settings = {"norm": "linf", "scale": "std"}
-    right = np.ones(size, bool)
-    return AttackResult(
-        method="pgd", rows=np.arange(size), correct=right, at=(entry,), walked=True, settings=settings
-    )
-
-
-def judgement(**changes):
-    facts = {"limit": "l", "measure": "robust_accuracy", "verdict": Verdict.FAIL, "at_least": 0.9,
-             "settings": {"epsilon": 0.5}}  # fmt: skip
-    return Judgement(**{**facts, **changes})
-
-
-def test_rows_that_fell_are_kept_of_the_group_alone():
-    given = subject()
-    fell = np.ones(len(given.data), bool)
-    evidence = Evidence(measures=[], attack=attack_on(given, fell))
-    whole = _fallen(judgement(), evidence, given)
-    assert list(whole.arrays["rows"]) == list(range(ROWS))
-    women = _fallen(judgement(group={"sex": "f"}), evidence, given)
-    expected = np.flatnonzero(given.data.sensitive["sex"].codes == 0)[:ROWS]
-    assert np.array_equal(women.arrays["rows"], expected)
-    both = _fallen(judgement(group={"sex": "f", "race": "b"}), evidence, given)
-    codes = given.data.sensitive
-    expected = np.flatnonzero((codes["sex"].codes == 0) & (codes["race"].codes == 1))[:ROWS]
-    assert np.array_equal(both.arrays["rows"], expected)
-    assert (whole.arrays["after"] != whole.arrays["label"]).all()
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"measure": "clean_accuracy"},
-        {"at_least": None, "at_most": 0.5},
-        {"settings": {"epsilon": 0.25}},
-        {"settings": {"epsilon": 0.5, "feature": "sex"}},
-        {"group": {"shoe": "large"}},
-        {"group": {"sex": "x"}},
-    ],
-)
-def test_a_failure_that_no_fallen_row_shows_is_measured_again_instead(changes):
-    given = subject()
-    evidence = Evidence(measures=[], attack=attack_on(given, np.ones(len(given.data), bool)))
-    assert _fallen(judgement(**changes), evidence, given) is None
-    assert _fallen(judgement(), Evidence(measures=[]), given) is None
-    nobody = Evidence(measures=[], attack=attack_on(given, np.zeros(len(given.data), bool)))
-    assert _fallen(judgement(), nobody, given) is None
-
-
-def test_wrong_answers_of_the_group_are_kept_the_surest_first():
-    data = people(300, 1)
-    right = np.random.default_rng(2).random(300) < 0.7
-    given = answered(data, right)
-    kept = answers(data, given)
-    found = _telling(judgement(measure="accuracy", group={"race": "a"}), kept, fair=False)
-    wrong = np.flatnonzero(~right & (data.sensitive["race"].codes == 0))
-    odds = np.abs(given.scores[:, 1] - given.scores[:, 0])
-    assert list(found["rows"]) == sorted(wrong, key=lambda row: -odds[row])[:ROWS]
-    assert not found["correct"].any()
-    assert list(found["label"]) == [NAMES[label] for label in data.labels[found["rows"]]]
-    assert "cells" not in found
-
-
-def test_cells_are_counts_by_every_feature_of_the_group():
-    data = people(500, 3)
-    kept = answers(data, answered(data, np.random.default_rng(1).random(500) < 0.6))
-    found = _cells(judgement(group={"sex": "f", "race": "c"}), kept)
-    assert found["cells"].shape == (2, 2, 2, 3)
-    assert found["cells"].sum() == 500
-    assert list(found["cells_features"]) == ["sex", "race"]
-    assert _cells(judgement(group={}), kept) == {}
+def subject():
+    """Made-up people and a network that nothing asks."""
+    module = nn.Linear(1, 2).eval()
+    return Subject(Model(module=module, device=torch.device("cpu"), fingerprint="m" * 64), people(40), 3)
 
 
 def many_failures(count):
@@ -287,32 +195,30 @@ def many_failures(count):
     return finding, Policy(limits=(limit,))
 
 
-def test_a_run_keeps_so_many_and_no_more(tmp_path):
-    finding, policy = many_failures(MOST + 5)
-    assert sum(j.verdict is Verdict.FAIL for j in judge_finding(finding, policy).verdicts) == MOST + 5
-    wanted = Wanted(policy=policy, config={}, folder=Path())
-    files = keep_reproducers(finding, Evidence(measures=[]), subject(), wanted, tmp_path)
-    assert len(list(tmp_path.glob(f"artifacts/*/{FILE}"))) == MOST
-    assert len(files) == MOST
-    other = replace(finding, check="performance.other")
-    limits = tuple(replace(item, check="performance.other") for item in policy.limits)
-    again = replace(wanted, policy=Policy(limits=limits))
-    assert keep_reproducers(other, Evidence(measures=[]), subject(), again, tmp_path) == ()
+def test_every_broken_limit_of_many_keeps_one(tmp_path):
+    finding, policy = many_failures(50)
+    broken = [j for j in judge_finding(finding, policy).verdicts if j.verdict is Verdict.FAIL]
+    assert len(broken) == 50
+    given = Wanted(policy=policy, config={}, folder=Path())
+    files = keep_reproducers(finding, Evidence(measures=[]), subject(), given, tmp_path)
+    names = {fingerprint(finding.check, item) for item in broken}
+    assert {path.parent.name for path in tmp_path.glob(f"artifacts/*/{FILE}")} == names
+    assert len(files) == 50
 
 
 def test_a_limit_that_holds_keeps_nothing(tmp_path):
     finding, policy = many_failures(1)
     good = replace(finding, measures=(proportion("accuracy", 199, 200, group={"sex": "g"}),))
-    wanted = Wanted(policy=policy, config={}, folder=Path())
+    given = Wanted(policy=policy, config={}, folder=Path())
     assert judge_finding(good, policy).verdicts[0].verdict is Verdict.PASS
-    assert keep_reproducers(good, Evidence(measures=[]), subject(), wanted, tmp_path) == ()
+    assert keep_reproducers(good, Evidence(measures=[]), subject(), given, tmp_path) == ()
     assert not (tmp_path / "artifacts").exists()
 
 
 def test_written_and_read_it_is_the_same(tmp_path):
     finding, policy = many_failures(1)
-    wanted = Wanted(policy=policy, config={"model": {"path": "m.pt2"}}, folder=Path("..", ".."))
-    files = keep_reproducers(finding, Evidence(measures=[]), subject(), wanted, tmp_path)
+    given = Wanted(policy=policy, config={"model": {"path": "m.pt2"}}, folder=Path("..", ".."))
+    files = keep_reproducers(finding, Evidence(measures=[]), subject(), given, tmp_path)
     folder = tmp_path / Path(files[0].path).parent
     told = read_reproducer(folder)
     assert told == read_reproducer(folder / FILE)
@@ -352,22 +258,164 @@ def test_altered_tensors_are_refused(broken_run, tmp_path):
         read_tensors(folder, told)
 
 
+def said(home, *words):
+    """Exit code and words of a command."""
+    done = subprocess.run([PROGRAM, *words], cwd=home, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
 def test_a_seal_covers_them(broken_run, tmp_path):
     home = Path(shutil.copytree(broken_run.parent.parent, tmp_path / "loans"))
-    program = Path(sys.executable).with_name("model-audit")
-
-    def said(*words):
-        done = subprocess.run([program, *words], cwd=home, capture_output=True, text=True, check=False)
-        return done.returncode, done.stdout + done.stderr
-
-    assert said("keygen", "--out", "audit.key")[0] == 0
-    assert said("sign", "runs/broken", "--key", "audit.key")[0] == 0
-    code, told = said("verify", "runs/broken", "--key", "audit.pub")
+    assert said(home, "keygen", "--out", "audit.key")[0] == 0
+    assert said(home, "sign", "runs/broken", "--key", "audit.key")[0] == 0
+    code, told = said(home, "verify", "runs/broken", "--key", "audit.pub")
     assert code == 0, told
     path = by_check(home / "runs" / "broken")["robustness.pgd"] / TENSORS
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    code, told = said("verify", "runs/broken", "--key", "audit.pub")
+    code, told = said(home, "verify", "runs/broken", "--key", "audit.pub")
     assert code == 1
     assert f"artifacts/{path.parent.name}/{TENSORS}" in told
+
+
+# Limits on a change: kept after the comparison, when the worker is gone.
+
+
+def changes(run):
+    """The reproducer folder of each broken limit on a change, by check."""
+    told = {path.parent: json.loads(path.read_text()) for path in run.glob(f"artifacts/*/{FILE}")}
+    return {item["check"]: folder for folder, item in told.items() if item["kind"] == "change"}
+
+
+def test_every_broken_limit_of_a_run_with_a_baseline_has_one(changed_run):
+    record = read_record(changed_run)
+    folders = {path.parent.name for path in changed_run.glob(f"artifacts/*/{FILE}")}
+    assert folders == set(failed(record))
+    kinds = [json.loads(path.read_text())["kind"] for path in changed_run.glob(f"artifacts/*/{FILE}")]
+    assert {kind: kinds.count(kind) for kind in kinds} == {
+        "attack": 1, "altered": 2, "measure": 1, "change": 4,
+    }  # fmt: skip
+    named = {item.path: item.sha256 for finding in record.findings for item in finding.artifacts}
+    for path in changed_run.glob("artifacts/*/*"):
+        name = path.relative_to(changed_run).as_posix()
+        assert named[name] == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_change_keeps_rows_that_the_baseline_had_right_and_this_model_has_wrong(changed_run):
+    """The answers of both are worked out here, from the CSV and the weights alone."""
+    home = changed_run.parent.parent
+    table = pd.read_csv(home / "applicants.csv")
+    inputs = torch.tensor(table[FEATURES].to_numpy(), dtype=torch.float32)
+    labels = (table["paid"] == "yes").to_numpy().astype(int)
+    odds, answered = [], []
+    for name in ("loans", "biased"):
+        with torch.no_grad():
+            scores = network(home / f"{name}.safetensors")(inputs).double().numpy()
+        odds.append(scores[:, 1] - scores[:, 0])
+        answered.append(scores.argmax(1))
+    lost = np.flatnonzero((answered[0] == labels) & (answered[1] != labels))
+    further = np.abs(labels - 1 / (1 + np.exp(-odds[1]))) - np.abs(labels - 1 / (1 + np.exp(-odds[0])))
+    folder = changes(changed_run)["performance.accuracy"]
+    kept = read_tensors(folder, read_reproducer(folder))
+    assert set(kept["rows"]) == set(lost[np.argsort(-further[lost])][:ROWS])
+    assert kept["base_correct"].all()
+    assert not kept["correct"].any()
+    assert list(kept["label"]) == [NAMES[label] for label in labels[kept["rows"]]]
+    assert list(kept["base_predicted"]) == [NAMES[code] for code in answered[0][kept["rows"]]]
+    assert list(kept["predicted"]) == [NAMES[code] for code in answered[1][kept["rows"]]]
+    assert np.allclose(kept["base_score"], odds[0][kept["rows"]], atol=1e-5)
+    assert np.allclose(kept["score"], odds[1][kept["rows"]], atol=1e-5)
+
+
+def test_a_change_between_groups_keeps_people_of_the_group_who_are_refused_now(changed_run):
+    table = pd.read_csv(changed_run.parent.parent / "applicants.csv")
+    folder = changes(changed_run)["fairness.groups"]
+    kept = read_tensors(folder, read_reproducer(folder))
+    assert len(kept["rows"]) == ROWS
+    assert (table.iloc[kept["rows"]]["region"] == "north").all()
+    assert (kept["base_predicted"] == "yes").all()
+    assert (kept["predicted"] == "no").all()
+
+
+def test_a_change_under_attack_keeps_rows_that_held_and_a_change_that_was_not_paired_none(changed_run):
+    folders = changes(changed_run)
+    kept = read_tensors(folders["robustness.pgd"], read_reproducer(folders["robustness.pgd"]))
+    assert kept["base_robust"].all()
+    assert not kept["robust"].any()
+    told = read_reproducer(folders["robustness.corruptions"])
+    assert (told.rows, told.tensors_sha256) == ((), "")
+    assert read_tensors(folders["robustness.corruptions"], told) == {}
+
+
+def test_a_change_names_its_baseline(changed_run):
+    folder = changes(changed_run)["performance.accuracy"]
+    told, record = read_reproducer(folder), read_record(changed_run)
+    assert (folder / told.baseline["folder"]).resolve() == (changed_run.parent / "base").resolve()
+    assert told.baseline["record_sha256"] == record.baseline.record_sha256
+    base = read_record(changed_run.parent / "base").findings[0].measure("accuracy").value
+    assert told.baseline["base"] == base
+    assert told.value == pytest.approx(told.baseline["new"] - base)
+    assert told.limit == "accuracy no worse than the baseline"
+    assert told.command == f"model-audit replay runs/changed/artifacts/{folder.name}"
+    assert told.model["sha256"] == record.model["sha256"]
+    assert told.model["factory_sha256"] == record.model["factory_sha256"]
+    assert told.data == {key: record.data[key] for key in ("file", "sha256", "fingerprint")}
+
+
+def test_a_signed_run_with_them_is_verified_and_a_flipped_byte_is_found(changed_run, tmp_path):
+    home = Path(shutil.copytree(changed_run.parent.parent, tmp_path / "loans"))
+    assert said(home, "keygen", "--out", "audit.key")[0] == 0
+    assert said(home, "sign", "runs/changed", "--key", "audit.key")[0] == 0
+    code, told = said(home, "verify", "runs/changed", "--key", "audit.pub")
+    assert code == 0, told
+    for name in (TENSORS, FILE):
+        path = changes(home / "runs" / "changed")["performance.accuracy"] / name
+        content = path.read_bytes()
+        path.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+        code, told = said(home, "verify", "runs/changed", "--key", "audit.pub")
+        assert code == 1
+        assert f"artifacts/{path.parent.name}/{name}" in told
+        path.write_bytes(content)
+
+
+def test_a_run_that_is_gone_on_with_against_another_baseline_keeps_those_of_the_last(changed_run, tmp_path):
+    home = Path(shutil.copytree(changed_run.parent.parent, tmp_path / "loans"))
+    model = 'model.path="biased.safetensors"'
+    code, told = said(home, "run", "changed.toml", "--set", model, "--out", "runs/same")
+    assert code == 1, told
+    again = ("run", "changed.toml", "--set", model, "--out", "runs/changed", "--resume", "--baseline")
+    code, told = said(home, *again, "runs/same")
+    assert code == 1, told
+    run = home / "runs" / "changed"
+    assert changes(run) == {}
+    assert {path.parent.name for path in run.glob(f"artifacts/*/{FILE}")} == set(failed(read_record(run)))
+    assert said(home, "verify", "runs/changed")[1].startswith("Nothing was found wrong")
+    assert said(home, *again, "runs/base")[0] == 1
+    assert changes(run).keys() == changes(changed_run).keys()
+    assert said(home, "verify", "runs/changed")[1].startswith("Nothing was found wrong")
+
+
+def test_a_change_that_cannot_be_kept_spoils_no_number_and_is_told(changed_run, tmp_path):
+    home = Path(shutil.copytree(changed_run.parent.parent, tmp_path / "loans"))
+    base, run = home / "runs" / "base", home / "runs" / "changed"
+    record = read_record(run)
+    folder = changes(run)["performance.accuracy"]
+    shutil.rmtree(folder)
+    folder.write_text("a file where the folder should be")
+    config = read_config(home / "changed.toml")
+    kept = keep_changes(record, base, lambda _: None, wanted(config, run), run)
+    first, *others = kept.findings
+    assert first.measures == record.findings[0].measures
+    assert first.caveats[-1].startswith("No reproducer of a broken limit on a change could be kept: ")
+    assert [item.caveats for item in others] == [item.caveats for item in record.findings[1:]]
+    assert keep_changes(kept, base, lambda _: None, wanted(config, run), run).findings == kept.findings
+
+
+def test_switched_off_a_run_with_a_baseline_keeps_none(changed_run, tmp_path):
+    home = Path(shutil.copytree(changed_run.parent.parent, tmp_path / "loans"))
+    words = ("--set", 'model.path="biased.safetensors"', "--baseline", "runs/base", "--no-reproducers")
+    code, told = said(home, "run", "changed.toml", *words, "--out", "runs/none")
+    assert code == 1, told
+    assert failed(read_record(home / "runs" / "none")) == failed(read_record(changed_run))
+    assert not list((home / "runs" / "none").glob(f"artifacts/*/{FILE}"))

@@ -2,19 +2,21 @@
 
 import base64
 import hashlib
+import importlib
 import json
 import shutil
 
 import pytest
 import records
 
+import audit.seal
 from audit.attestation import FILE as STATED
 from audit.commands.stated import chosen_document
 from audit.commands.writing import write_page
 from audit.errors import ConfigError
 from audit.keys import generate, read_public
 from audit.record import read_record, write_record
-from audit.rendered import Rendering, browser
+from audit.rendered import Rendering, browser, renderer
 from audit.seal import FILE, seal
 from audit.verify import verify
 
@@ -143,6 +145,87 @@ def test_a_pdf_that_was_not_printed_again_when_it_was_signed_stays_open(run, tmp
     assert [(item.where, "may say anything" in item.text) for item in proof.of("open")] == [
         ("reports/technical-report.pdf", True)
     ]
+
+
+@pytest.fixture
+def edited_templates(tmp_path, monkeypatch):
+    """The tool of the same version with one word of its page changed, as a later build has it."""
+    page, rendered = (importlib.import_module(f"audit.{name}") for name in ("render", "rendered"))
+    shutil.copytree(rendered.TEMPLATES, tmp_path / "templates")
+    template = tmp_path / "templates" / "document.html.j2"
+    template.write_text(template.read_text().replace("<main", "<main data-later", 1))
+    for module in (page, rendered):
+        monkeypatch.setattr(module, "TEMPLATES", tmp_path / "templates")
+    clear(page)
+    yield template
+    clear(page)
+
+
+def clear(page):
+    renderer.cache_clear()
+    page._environment.cache_clear()
+
+
+def test_the_seal_names_the_build_that_rendered(run, tmp_path):
+    seal(run, tmp_path / "a.key")
+    assert stated(run)["predicate"]["renderer"] == renderer()
+
+
+def test_a_document_of_another_build_of_the_same_version_is_not_taken_for_an_edited_one(
+    run, tmp_path, request
+):
+    seal(run, tmp_path / "a.key")
+    before = renderer()
+    request.getfixturevalue("edited_templates")
+    assert renderer() != before
+    proof = verify(run, tmp_path / "a.pub")
+    assert (proof.exit_code, proof.of("wrong")) == (2, ())
+    (item,) = (item for item in proof.of("open") if item.where == "reports/technical-report.html")
+    assert before[:12] in item.text
+    assert renderer()[:12] in item.text
+    assert "was not compared" in item.text
+    # What comes out the same under both builds is proved all the same.
+    assert any(item.text.startswith("1 document came out") for item in proof.of("proved"))
+
+
+def test_a_document_edited_after_signing_is_wrong_under_another_build_too(run, tmp_path, request):
+    seal(run, tmp_path / "a.key")
+    request.getfixturevalue("edited_templates")
+    page = run / "reports" / "technical-report.html"
+    page.write_text(page.read_text().replace("INCONCLUSIVE", "PASS"))
+    proof = verify(run, tmp_path / "a.pub")
+    assert proof.exit_code == 1
+    assert {(item.what, item.where) for item in proof.of("wrong")} == {
+        ("files", "reports/technical-report.html")
+    }
+
+
+def test_a_seal_of_before_builds_were_named_is_held_to_as_ever(run, tmp_path, monkeypatch, request):
+    monkeypatch.setattr("audit.seal._statement", without_build(audit.seal._statement))
+    seal(run, tmp_path / "a.key")
+    assert "renderer" not in stated(run)["predicate"]
+    assert verify(run, tmp_path / "a.pub").exit_code == 0
+    request.getfixturevalue("edited_templates")
+    proof = verify(run, tmp_path / "a.pub")
+    assert [item.where for item in proof.of("wrong")] == ["reports/technical-report.html"]
+
+
+def without_build(statement):
+    def older(*given):
+        made = statement(*given)
+        del made["predicate"]["renderer"]
+        return made
+
+    return older
+
+
+def test_a_page_signed_as_something_else_stays_wrong_under_another_build(run, tmp_path, monkeypatch, request):
+    made = Rendering(path="reports/technical-report.html", form="pdf", document="technical-report",
+                     browser="Lynx 1.0")  # fmt: skip
+    monkeypatch.setattr("audit.seal.found_out", lambda *_: made)
+    seal(run, tmp_path / "a.key")
+    request.getfixturevalue("edited_templates")
+    assert made.path in [item.where for item in verify(run, tmp_path / "a.pub").of("wrong")]
 
 
 @pytest.mark.parametrize("form", ["pdf", "md", "index", "badge"])

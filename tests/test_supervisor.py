@@ -361,6 +361,29 @@ def test_a_resume_of_what_is_no_run_is_one_sentence(project, content):
     assert (project.folder / "run").exists() is (content is not None)
 
 
+BESIDE_THE_FORM = [
+    *(("begin", {"time": time}) for time in (None, 3, "noon")),
+    *(("ready", {key: []}) for key in ("model", "data", "environment")),
+    *(("start", {"time": {}}), ("finding", {"finding": {"check": 1}}), ("finding", {"finding": []})),
+    *(("left_out", {}), ("budget", {"plan": ["unheard of"], "left_out": []}), ("budget", {"plan": 1})),
+]
+
+
+@pytest.mark.parametrize(("event", "wrong"), BESIDE_THE_FORM)
+def test_a_line_of_the_journal_that_is_not_as_one_is_one_sentence(event, wrong, tmp_path):
+    right = {
+        "begin": {"time": "2026-01-01T00:00:00+00:00"},
+        "ready": {"model": {}, "data": {}, "environment": {}, "state": ""},
+    }
+    events = [{"event": name, **right[name]} for name in right if name != event]
+    events.append({"event": event, **right.get(event, {}), **wrong})
+    state = supervisor._Run(None, tmp_path, tmp_path, print, {}, ())
+    with pytest.raises(
+        ConfigError, match=rf"journal\.jsonl is damaged in line {len(events)}; start a new run"
+    ):
+        supervisor._take_up(state, events)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_leaves_a_valid_run_that_can_be_resumed(project, number):
     project.plan("first", "waits", "last")

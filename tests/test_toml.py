@@ -21,6 +21,7 @@ def test_a_file_is_read_whole(tmp_path: Path) -> None:
         (b"x = ", "cannot be read as TOML"),
         (b"\xff", "cannot be read as TOML"),
         (b"x = " + b"[" * 50_000, "TOML"),
+        (b"x = " + b"1" * 5_000, "cannot be read as TOML"),
     ],
 )
 def test_what_is_no_toml_is_refused(tmp_path: Path, content: bytes, said: str) -> None:

@@ -20,6 +20,7 @@ from audit.formats.sarif import sarif
 from audit.judge import judge
 from audit.markdown import markdown
 from audit.policy import Limit, Policy, Verdict
+from audit.proof.numbers import verdicts
 from audit.record import Finding, canonical, read_record, record_from
 from audit.render import render
 from audit.stats import proportion
@@ -29,6 +30,7 @@ from audit.waiver import (
     fingerprint,
     model_digest,
     read_waivers,
+    settings_digest,
     waived_today,
     with_waiver,
 )
@@ -143,6 +145,64 @@ def test_the_factory_is_part_of_the_model():
     moved = broken(model=other)
     assert under(moved, waiver(record)).verdict.exit_code == 1
     assert model_digest({}) == ""
+
+
+SETTINGS = {"task": "classification", "output": "logits", "classes": ["no", "yes"], "input_range": [0.0, 1.0],
+            "normalize": {"mean": [0.5], "std": [1.0]}}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"normalize": {"mean": [0.4], "std": [1.0]}},
+        {"normalize": None},
+        {"classes": ["yes", "no"]},
+        {"output": "probabilities"},
+        {"input_range": [0.0, 255.0]},
+        {"predictions": "decision"},
+    ],
+)
+def test_the_same_file_called_otherwise_is_not_waived_and_it_is_said(change):
+    record = broken(model={**MODEL, **SETTINGS})
+    given_one = waiver(record, settings=settings_digest(record.model))
+    assert under(record, given_one).verdict.exit_code == 0
+    moved = broken(model={**MODEL, **SETTINGS, **change})
+    outcome = under(moved, given_one).verdict
+    assert outcome.exit_code == 1
+    assert "the same file under other settings of [model]" in outcome.reasons[-1]
+    for judged in (under(record, given_one), under(moved, given_one)):
+        assert [item for item in verdicts(json.loads(canonical(judged))) if item.kind == "wrong"] == []
+
+
+def test_settings_are_the_same_before_and_after_a_file():
+    record = broken(model={**MODEL, **SETTINGS})
+    again = json.loads(canonical(record))
+    assert again["model"]["input_range"] == [0, 1]
+    assert settings_digest(again["model"]) == settings_digest(record.model)
+    assert settings_digest({**record.model, "device": "cuda:0", "caveats": ["x"]}) == settings_digest(
+        record.model
+    )
+    assert settings_digest({}) == settings_digest(MODEL) == ""
+
+
+def test_a_waiver_of_before_settings_counted_holds_and_the_report_says_how_far():
+    record = broken(model={**MODEL, **SETTINGS})
+    old, new = waiver(record), waiver(record, settings=settings_digest(record.model))
+    assert under(record, old).verdict.exit_code == 0
+    said = "holds under any settings of [model], since it was written before they counted"
+    assert said not in render(under(record, new))
+    assert said in render(under(record, old))
+
+
+def test_a_waiver_can_be_written_again_for_these_settings(tmp_path):
+    record = broken(model={**MODEL, **SETTINGS})
+    path = tmp_path / "waivers.toml"
+    old, new = waiver(record), waiver(record, settings=settings_digest(record.model))
+    for item in (old, new):
+        path.write_text(with_waiver(path, item))
+    assert read_waivers(path) == (old, new)
+    with pytest.raises(ConfigError, match="change it there"):
+        with_waiver(path, new)
 
 
 def test_a_record_without_a_model_cannot_be_waived():

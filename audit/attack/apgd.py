@@ -257,7 +257,7 @@ def _judge(climb: _Climb, scores: Tensor, attack: Apgd, gradient: Tensor) -> Non
     """Note what one pass showed: who is fooled, whose loss rose, and the best point so far."""
     standing = ~climb.fooled
     climb.fooled = climb.fooled | wrong(scores, climb.labels)
-    loss = objective(attack.loss, climb.labels, climb.targets)(scores)
+    loss = objective(attack.loss, climb.labels, climb.targets)(scores).to(climb.best)
     climb.rises = climb.rises + ((loss > climb.loss) & climb.loss.isfinite())
     climb.loss = loss
     better = (loss > climb.best) & standing

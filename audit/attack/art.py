@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from audit.attack.catalogue import PACKAGE, arguments, bounded, installed, misfit, normed
 from audit.attack.curve import Attempt, Target, walk
 from audit.attack.loop import Found
-from audit.attack.loss import wrong
+from audit.attack.loss import Loss, wrong
 from audit.attack.norm import Ball, Norm
 from audit.attack.result import AtEpsilon, AttackResult
 from audit.attack.space import Space
@@ -77,7 +77,8 @@ _MASKED = frozenset(
 _HALVING = frozenset(
     {"AutoAttack", "AutoConjugateGradient", "AutoProjectedGradientDescent", "RescalingAutoConjugateGradient"}
 )
-_GRADIENT_KINDS = frozenset({"LossGradientsMixin", "ClassGradientsMixin"})
+_LOSS_GRADIENTS = "LossGradientsMixin"
+_GRADIENT_KINDS = frozenset({_LOSS_GRADIENTS, "ClassGradientsMixin"})
 _PATCH_SCALE = 0.4
 
 
@@ -328,9 +329,25 @@ def _said(error: Exception) -> str:
     return " ".join(str(error).split()).rstrip(".")
 
 
+def followed(attack: str) -> Loss | None:
+    """The loss whose gradient comes nearest to what this attack of ART follows; None where it follows none.
+
+    The cross-entropy where it takes the gradient of the loss, the margin where it takes that of the scores.
+    """
+    from art.attacks import evasion
+
+    wanted = _requirements(getattr(evasion, attack))
+    if not wanted & _GRADIENT_KINDS:
+        return None
+    return "cross_entropy" if _LOSS_GRADIENTS in wanted else "margin"
+
+
+def _requirements(kind: Any) -> set[str]:
+    return {part.__name__ for part in kind._estimator_requirements if isinstance(part, type)}  # noqa: SLF001 - ART says nowhere else whether an attack takes gradients
+
+
 def _ask_for_gradients(model: Model, kind: Any, attack: ArtAttack) -> None:
-    wanted = {part.__name__ for part in kind._estimator_requirements if isinstance(part, type)}  # noqa: SLF001 - ART says nowhere else whether an attack takes gradients
-    if wanted & _GRADIENT_KINDS and "gradients" not in model.capabilities:
+    if _requirements(kind) & _GRADIENT_KINDS and "gradients" not in model.capabilities:
         why = f": {' '.join(model.ruled_out)}" if model.ruled_out else ""
         raise NotApplicable(f"{attack.name} needs gradients of the model{why}")
 

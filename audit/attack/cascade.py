@@ -7,6 +7,7 @@ loss in the place of DLR where there are fewer classes than DLR needs.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,6 +47,18 @@ class Cascade:
     targets: int = 9
     queries: int = 1000
     boundary: bool = False
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """What nobody may choose, for the record: by attack and setting."""
+        first = Pgd(norm=self.norm, steps=_PGD_STEPS, loss="margin")
+        return {
+            "pgd_steps": first.steps,
+            "pgd_loss": first.loss,
+            "pgd_step_size": first.share,
+            "apgd_rho": Apgd().rho,
+            "square_p_init": Square().p_init,
+        }
 
 
 def cascade_attempts(target: Target, cascade: Cascade, classes: int, *, gradients: bool) -> list[Attempt]:

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audit.attack.curve import Target
+from audit.attack.curve import KEPT_BYTES, Target
 from audit.attack.minimum import Minimum, minimum
 from audit.attack.norm import ball
 from audit.attack.result import Flags
 from audit.attack.verify import ACCEPTED, distance, verify
-from audit.dataset import Doubles, Ints
+from audit.dataset import Doubles, Floats, Ints
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,9 @@ class Distances:
         rejected: how many claimed examples did not hold when they were judged again.
         forward_rows: model rows sent forward.
         backward_rows: model rows whose gradient was taken.
+        kept: [K] positions in the R rows, ascending, whose nearest verified example is kept: of the first
+            attacked rows as many as `audit.attack.curve.KEPT_BYTES` allow.
+        examples: [K, ...] those examples.
     """
 
     rows: Ints
@@ -36,6 +39,8 @@ class Distances:
     rejected: int
     forward_rows: int
     backward_rows: int
+    kept: Ints
+    examples: Floats
 
 
 def nearest_distances(target: Target, attack: Minimum) -> Distances:
@@ -51,8 +56,10 @@ def nearest_distances(target: Target, attack: Minimum) -> Distances:
     forward, backward = passes.forward, passes.backward
     blind = np.zeros(len(positions), dtype=bool)
     codes = np.full(len(positions), ACCEPTED)
+    points = target.inputs[:0]
     if len(positions):
-        found[positions], blind, codes = _searched(target, positions, attack)
+        found[positions], blind, codes, points = _searched(target, positions, attack)
+    near = np.flatnonzero(np.isfinite(found[positions[: len(points)]]))
     return Distances(
         rows=target.rows,
         correct=target.correct,
@@ -61,12 +68,15 @@ def nearest_distances(target: Target, attack: Minimum) -> Distances:
         rejected=int((codes != ACCEPTED).sum()),
         forward_rows=passes.forward - forward,
         backward_rows=passes.backward - backward,
+        kept=positions[near],
+        examples=points[near],
     )
 
 
-def _searched(target: Target, positions: Ints, attack: Minimum) -> tuple[Doubles, Flags, Ints]:
-    """[n] distances, [n] without a usable gradient, [n] verification codes."""
+def _searched(target: Target, positions: Ints, attack: Minimum) -> tuple[Doubles, Flags, Ints, Floats]:
+    """[n] distances, [n] without a usable gradient, [n] verification codes, and the first points found."""
     reach = target.space.reach(target.model)
+    most = KEPT_BYTES // (4 * int(np.prod(target.inputs.shape[1:])))
 
     def work(part: slice) -> tuple[Tensor, ...]:
         rows = target.rows[positions[part]]
@@ -88,7 +98,9 @@ def _searched(target: Target, positions: Ints, attack: Minimum) -> tuple[Doubles
         far = np.where(
             claimed & (codes == ACCEPTED), distance(points, inputs, target.space, attack.norm), np.inf
         )
-        return torch.from_numpy(far), (near.zero | near.nan).cpu(), torch.from_numpy(codes)
+        first = torch.from_numpy(points[: max(0, most - part.start)])
+        return torch.from_numpy(far), (near.zero | near.nan).cpu(), torch.from_numpy(codes), first
 
-    far, blind, codes = (column.numpy() for column in target.model.in_batches(work, len(positions)))
-    return far, blind, codes
+    found = target.model.in_batches(work, len(positions))
+    far, blind, codes, points = (column.numpy() for column in found)
+    return far, blind, codes, points

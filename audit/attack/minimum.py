@@ -177,6 +177,7 @@ def _leave(search: _Search, scores: Tensor, nearest: Nearest) -> Tensor:
 
 def _record(search: _Search, scores: Tensor) -> Tensor:
     """Keep the points that are misclassified and nearer than those before; [k] which are misclassified."""
+    scores = scores.to(search.best)
     lead = margin(scores, search.labels)
     true = scores.gather(1, search.labels[:, None]).squeeze(1)
     firm = wrong(scores, search.labels) & (lead > _FIRM * (true.abs() + (true + lead).abs()))
@@ -193,7 +194,8 @@ def _resize(search: _Search, scores: Tensor, change: float) -> None:
     firm = _record(search, scores)
     inside = search.inside
     here = distance(inside.norm, search.points - inside.centre, inside.unit)
-    gap = margin(scores, search.labels).abs() / length(_DUAL[inside.norm], search.gradient * inside.unit)
+    slope = length(_DUAL[inside.norm], search.gradient * inside.unit)
+    gap = margin(scores, search.labels).to(here).abs() / slope
     ahead = torch.maximum(torch.where(gap.isfinite(), here + gap, here), search.radius)
     wider = torch.where(search.best.isfinite(), search.radius, ahead) * (1 + change)
     follow = torch.where(firm, search.best * (1 - change), wider)

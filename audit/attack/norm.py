@@ -169,7 +169,9 @@ def stepped(inside: Ball, points: Tensor, gradient: Tensor, length: Tensor) -> T
         length: [...] how far a step of linf moves each coordinate, the unit included.
     """
     if inside.norm == "linf":
-        moved = gradient.sign_().mul_(length).add_(points)  # the sign of NaN is 0
+        # One number for several coordinates, as the gradient of a sum is given, cannot be written over.
+        free = gradient.clone() if 0 in gradient.stride() else gradient
+        moved = free.sign_().mul_(length).add_(points)  # the sign of NaN is 0
         return torch.clamp(moved, inside.low, inside.high, out=moved)
     return project(inside, points + direction(inside.norm, gradient, length))
 

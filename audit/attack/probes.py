@@ -12,7 +12,7 @@ from torch import Tensor
 
 from audit.attack.curve import Target, random_offset
 from audit.attack.loop import Pgd, unusable
-from audit.attack.loss import LOSSES, likeliest_wrong, margin, wrong
+from audit.attack.loss import LOSSES, Loss, likeliest_wrong, margin, wrong
 from audit.attack.norm import Ball, Norm, ball, direction, displaced, project
 from audit.dataset import Floats, Ints
 from audit.model import Model
@@ -36,7 +36,7 @@ _DRAW = 500
 
 @dataclass(frozen=True)
 class Slopes:
-    """The gradient of the cross-entropy at the attacked rows: how many are zero, how many not finite."""
+    """The gradient of a loss at the attacked rows: how many are zero, how many not finite."""
 
     rows: int
     zero: int
@@ -94,12 +94,12 @@ class Path:
     rising: int
 
 
-def slopes(target: Target) -> Slopes:
-    """Zero and non-finite gradients at the rows themselves; one gradient each."""
+def slopes(target: Target, loss: Loss = "cross_entropy") -> Slopes:
+    """Zero and non-finite gradients of a loss at the rows themselves; one gradient each."""
 
     def work(part: slice) -> tuple[Tensor, ...]:
         rows, labels = _load(target, positions[part])
-        gradient, _ = target.model.input_gradient(rows, lambda s: LOSSES["cross_entropy"](s, labels))
+        gradient, _ = target.model.input_gradient(rows, lambda s: LOSSES[loss](s, labels))
         zero, nan = unusable(gradient, target.model.tensor(target.space.unit))
         return zero.cpu(), nan.cpu()
 

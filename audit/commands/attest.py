@@ -10,6 +10,7 @@ from audit.commands.options import Pack, Run
 from audit.commands.stated import stated_for
 from audit.commands.writing import write_file
 from audit.errors import EXIT_OK, ConfigError
+from audit.plainfile import real_path
 
 if TYPE_CHECKING:
     from audit.attestation import Attestation
@@ -50,5 +51,5 @@ def _stated_elsewhere(run: Path, path: Path, pack: Path | None) -> "Sequence[Att
     from audit.attestation import attestations_beside
 
     found = attestations_beside(run)
-    same = found is not None and found.resolve() == path.resolve()
+    same = found is not None and real_path(found) == real_path(path)
     return () if same else stated_for(run, None, pack)

@@ -20,9 +20,13 @@ Formats = Annotated[
     ),
 ]
 
+_LONGEST = 2_000
+
 
 def complain(sentence: str) -> None:
-    """One sentence to standard error, under the name of this program."""
+    """One sentence to standard error, under the name of this program; a value that fills a page is cut."""
+    if len(sentence) > _LONGEST:
+        sentence = f"{sentence[: _LONGEST // 2]} … {sentence[-_LONGEST // 2 :]}"
     print(f"model-audit: {sentence}", file=sys.stderr)  # noqa: T201 - this is the command line
 
 

@@ -18,6 +18,7 @@ from audit.errors import (
     LoadError,
     nearest,
 )
+from audit.plainfile import real_path
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -128,22 +129,47 @@ class _Job:
 
 def _baselines(folder: Path | None, configs: "dict[str, Config]") -> "dict[str, Path]":
     """The earlier run of each model, read before anything is measured; of several, each in its own folder."""
+    from audit.outcomes import read
     from audit.record import read_record
 
     found = {} if folder is None else {name: folder / name for name in configs}
     for path in found.values():
-        read_record(path)
+        for finding in read_record(path).findings:
+            read(finding.artifacts, path if path.is_dir() else path.parent)  # refuses what was altered
     return found
 
 
-def _against(baseline: Path, folder: Path) -> "Record":
-    """The record of a run with its baseline, in the place of the one without."""
-    from audit.compare import compare
+def _against(baseline: Path, folder: Path, config: "Config") -> "Record":
+    """The record of a run with its baseline, in the place of the one without.
+
+    What a broken limit on a change can be replayed by is kept too, and named in the journal as in the record.
+    """
+    from functools import partial
+
+    from audit.compare import compare, pair_of
     from audit.record import write_record
+    from audit.reproducer import keep_changes, wanted
 
     record = compare(baseline, folder)
+    if config.checks.reproducers:
+        pairs = partial(pair_of, base=baseline, new=folder)
+        kept = keep_changes(record, baseline, pairs, wanted(config, folder), folder)
+        _journal(record, kept, folder)
+        record = kept
     write_record(record, folder)
     return record
+
+
+def _journal(before: "Record", after: "Record", folder: Path) -> None:
+    """A line for each finding that names other files than it did, or tells why it does not."""
+    from datetime import UTC, datetime
+
+    from audit import journal
+
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    for old, new in zip(before.findings, after.findings, strict=True):
+        if (old.artifacts, old.caveats) != (new.artifacts, new.caveats):
+            journal.append(folder, "finding", finding=replace(new, verdicts=()), time=now)
 
 
 def _chosen(path: Path, configs: "dict[str, Config]", names: list[str]) -> "dict[str, Config]":
@@ -179,7 +205,7 @@ def _audited(config: "Config", job: _Job, **options: Any) -> "tuple[Record, list
         )
     baseline = job.baselines.get(options.get("model", ""))
     if baseline is not None:
-        record = _against(baseline, folder)
+        record = _against(baseline, folder, config)
     files = [write_report(folder, "technical-report", None)]
     files += [
         write_page(folder, "technical-report", None, (), form) for form in outputs.pages if form != HTML
@@ -280,6 +306,6 @@ def _new_folder(config: Path) -> Path:
     from datetime import UTC, datetime
 
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    base = Path("runs") / f"{config.resolve().parent.name}-{stamp}"
+    base = Path("runs") / f"{real_path(config).parent.name}-{stamp}"
     free = [base, *(base.with_name(f"{base.name}-{n}") for n in range(2, 100))]
     return next(path for path in free if not path.exists())

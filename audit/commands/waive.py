@@ -102,7 +102,7 @@ def _day(expires: datetime | None) -> date:
 def _add(
     file: Path, name: str, broken: "Broken", record: "Record", last: date, said: Mapping[str, str]
 ) -> None:
-    from audit.waiver import Waiver, model_digest, with_waiver
+    from audit.waiver import Waiver, model_digest, settings_digest, with_waiver
 
     check, item = broken[name]
     model = model_digest(record.model)
@@ -110,5 +110,6 @@ def _add(
         raise ConfigError("the record does not say which model it is of, so nothing of it can be waived.")
     whom = ", ".join(f"{key} = {value}" for key, value in item.group.items())
     limit = f"{item.limit} ({whom})" if whom else item.limit
-    one = Waiver(finding=name, model=model, expires=last, check=check, limit=limit, **said)
+    aim = {"finding": name, "model": model, "settings": settings_digest(record.model)}
+    one = Waiver(**aim, expires=last, check=check, limit=limit, **said)
     write_file(file, with_waiver(file, one).encode())

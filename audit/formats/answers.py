@@ -14,6 +14,7 @@ from audit.errors import EXIT_CANNOT_SAY_YES, EXIT_LIMIT_BROKEN, EXIT_OK
 from audit.formats.text import line, number, where
 from audit.judge import judge
 from audit.policy import Judgement, Leniency, Policy, Verdict
+from audit.profile import STANDARD
 from audit.record import Finding, Record, canonical, plain
 from audit.waiver import fingerprint
 from audit.wording import FINDING_WORDS, sentence
@@ -72,6 +73,12 @@ def left_out(record: Record) -> tuple[str, ...]:
     return tuple(
         f"{item.check} was left out of this run: {sentence(item.reason)}" for item in record.left_out
     )
+
+
+def scope(record: Record) -> dict[str, str | int]:
+    """How much was asked: the profile of the run, and how many checks were taken out of its plan."""
+    profile = line(str(record.run.get("profile") or STANDARD))
+    return {"profile": profile, "leftOut": len({item.check for item in record.left_out})}
 
 
 def derived(record: Record) -> Record:

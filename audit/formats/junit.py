@@ -2,19 +2,20 @@
 
 PASS is a case that passed. FAIL is a `failure`, BROKEN an `error`, and all the others, a waived FAIL among
 them, are `skipped` with their reason. Since a skipped case stops nobody, the first suite holds one case for
-the whole audit, which fails or errs whenever the exit code is not 0, and passes on a PASS alone.
+the whole audit, which fails or errs whenever the exit code is not 0, and passes on a PASS alone. Its
+properties tell the profile and how many checks were left out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Any
 from xml.etree import ElementTree as ET
 
 from audit.errors import EXIT_LIMIT_BROKEN, EXIT_OK
-from audit.formats.answers import Answer, advice, answers, exit_words, numbers, told
+from audit.formats.answers import Answer, advice, answers, exit_words, numbers, scope, told
 from audit.formats.text import line, moment
 from audit.policy import Verdict
-from audit.record import Finding, Record
+from audit.record import Record
 from audit.wording import visible
 
 FILE = "junit.xml"
@@ -45,6 +46,7 @@ def _whole(record: Record) -> ET.Element:
     """The suite of one case that tells the exit code."""
     code = record.verdict.exit_code
     suite = ET.Element("testsuite", name="audit", tests="1")
+    suite.append(_properties(scope(record)))
     yes = "" if record.verdict.verdict is Verdict.PASS else "skipped"
     tag = {EXIT_OK: yes, EXIT_LIMIT_BROKEN: "failure"}.get(code, "error")
     words = exit_words(record)
@@ -60,7 +62,8 @@ def _suite(check: str, given: list[Answer], record: Record) -> ET.Element:
     suite.set("package", line(check.partition(".")[0]))
     if finding is not None:
         suite.set("time", f"{max(finding.cost.seconds, 0.0):.3f}")
-        suite.append(_properties(finding))
+        facts = {"title": finding.title, "version": finding.version, "status": finding.status}
+        suite.append(_properties(facts))
     started = moment(record.run.get("started"))
     if started:
         suite.set("timestamp", started)
@@ -71,9 +74,8 @@ def _suite(check: str, given: list[Answer], record: Record) -> ET.Element:
     return _counted(suite)
 
 
-def _properties(finding: Finding) -> ET.Element:
+def _properties(facts: Mapping[str, Any]) -> ET.Element:
     holder = ET.Element("properties")
-    facts: dict[str, Any] = {"title": finding.title, "version": finding.version, "status": finding.status}
     for name, value in facts.items():
         ET.SubElement(holder, "property", name=name, value=visible(str(value)))
     return holder

@@ -1,14 +1,15 @@
 """SARIF 2.1.0, as code scanning shows it: a rule a check, a result an answer.
 
 The kinds of a result are the standard's own: `pass`, `fail`, `open` (not enough to decide), `review` (for a
-person to decide) and `notApplicable`. Its section 3.27.10 allows a level only where the kind is `fail`.
+person to decide) and `notApplicable`. Its section 3.27.10 allows a level only where the kind is `fail`. The
+properties of the run tell its profile and how many checks were left out.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from audit.formats.answers import Answer, advice, answers, exit_words, told
+from audit.formats.answers import Answer, advice, answers, exit_words, scope, told
 from audit.formats.taxonomies import Reference, Taxonomies, taxonomies
 from audit.formats.text import as_json, file_of, line, moment, ordered, sha256_of
 from audit.policy import Verdict
@@ -53,7 +54,11 @@ def sarif(record: Record) -> bytes:
             {**_result(answer, places[answer.check], location), **_taxa(frameworks.evidenced_by(answer))}
             for answer in given
         ],
-        "properties": {"verdict": record.verdict.verdict, "counts": ordered(record.verdict.counts)},
+        "properties": {
+            "verdict": record.verdict.verdict,
+            "counts": ordered(record.verdict.counts),
+            **scope(record),
+        },
     }
     return as_json({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]})
 

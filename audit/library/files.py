@@ -1,12 +1,12 @@
 """Rows that the user gives in an `.npz` file of their own: training data, examples of a concept."""
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from audit.arrays import opened_arrays
 from audit.dataset import Dataset, Floats, Ints
 from audit.errors import LoadError, nearest
 
@@ -55,11 +55,10 @@ def given_labels(folder: Path, path: str, rows: int, classes: int) -> Ints:
 
 def _array(path: Path, names: Sequence[str]) -> npt.NDArray[np.generic]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with opened_arrays(path) as archive:
             for name in names:
                 if name in archive:
-                    found: npt.NDArray[np.generic] = archive[name]
-                    return found
+                    return archive[name]
             raise LoadError(f"{path} has no array '{names[0]}'{nearest(names[0], archive)}.")
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, AttributeError, TypeError) as error:
+    except ValueError as error:
         raise LoadError(f"{path} is not a readable .npz file of plain arrays: {error}.") from None

@@ -13,10 +13,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from audit.errors import LoadError
+from audit.plainfile import plain_file
 
 FORMATS = ("pt2", "safetensors", "state_dict", "torchscript", "pickle")
 SUFFIXES = {".pt2": "pt2", ".safetensors": "safetensors"}
-_DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError, EOFError, IndexError)
+# ValueError: a name that is not UTF-8
+_DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError, EOFError, IndexError),
+    ValueError,
+)
 _TAMPERED = "an honest archive never does that"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_HEADERS = 2
@@ -36,7 +41,7 @@ def format_of(path: Path) -> str:
         LoadError: the file is missing, empty or of no known format.
     """
     try:
-        with path.open("rb") as file:
+        with plain_file(path).open("rb") as file:
             start = file.read(9)
             found = _told_from(start, file) if start else "empty"
     except FileNotFoundError:

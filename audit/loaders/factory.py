@@ -19,6 +19,7 @@ from torch import nn
 
 from audit.config import ModelSection
 from audit.errors import AuditError, ConfigError, LoadError, nearest
+from audit.plainfile import real_path
 
 
 def build(section: ModelSection, folder: Path) -> tuple[nn.Module, str]:
@@ -53,7 +54,7 @@ def build(section: ModelSection, folder: Path) -> tuple[nn.Module, str]:
 
 
 def _source_hash(function: Callable[..., Any], folder: Path) -> str:
-    home = folder.resolve()
+    home = real_path(folder)
     paths = {str(item.__file__) for item in list(sys.modules.values()) if _stands_in(item, home)}
     with suppress(TypeError):  # a built-in function has no file
         paths.add(inspect.getsourcefile(function) or "")
@@ -69,7 +70,7 @@ def beside(folder: Path) -> Iterator[None]:
 
     Two audits in one process may each have a `models.py` beside their audit.toml.
     """
-    before, home = set(sys.modules), str(folder.resolve())
+    before, home = set(sys.modules), str(real_path(folder))
     sys.path.insert(0, home)
     importlib.invalidate_caches()
     try:
@@ -87,7 +88,7 @@ def _stands_in(module: ModuleType, folder: Path) -> bool:
     path = getattr(module, "__file__", None)
     if path is None or "site-packages" in Path(path).parts:
         return False
-    return Path(path).resolve().is_relative_to(folder)
+    return real_path(Path(path)).is_relative_to(folder)
 
 
 def _find(factory: str, folder: Path) -> Callable[..., Any]:

@@ -8,9 +8,11 @@ left computes with tensors; it may print.
 """
 
 import io
+import pickle
 import re
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,6 +29,11 @@ _IN_CODE = re.compile(
 )
 _ANYWHERE = re.compile(r"\bclasses\b(?!\.(?:quantized|rnn)\b)\s*[.\\#].{0,20}")
 
+_BYTES = {
+    "Bool": 1, "Byte": 1, "Char": 1, "Short": 2, "Int": 4, "Long": 8, "QInt8": 1, "QUInt8": 1, "QInt32": 4,
+    "Half": 2, "BFloat16": 2, "Float": 4, "Double": 8, "ComplexFloat": 8, "ComplexDouble": 16,
+}  # fmt: skip
+
 
 def load(path: Path, section: ModelSection, folder: Path) -> Loaded:  # noqa: ARG001 - the signature of every loader
     """Load a scripted or traced network onto the CPU.
@@ -41,6 +48,7 @@ def load(path: Path, section: ModelSection, folder: Path) -> Loaded:  # noqa: AR
             f"{path} is TorchScript that uses '{finding}', which can reach files or foreign code; remove it, "
             "or set [model] trust = true if you trust its author with this machine."
         )
+    refuse_short_storages(archive)
     with warnings.catch_warnings():
         # torch deprecates TorchScript; the files exist all the same.
         warnings.simplefilter("ignore")
@@ -59,6 +67,61 @@ def _forbidden(archive: Archive) -> str:
             if found:
                 return found.group()
     return ""
+
+
+def refuse_short_storages(archive: Archive) -> None:
+    """Refuse a tensor that reaches beyond the numbers that are stored for it: torch would read on in memory.
+
+    Raises:
+        LoadError: naming the record that is too short.
+    """
+    for folder in ("data", "constants"):
+        if f"{folder}.pkl" in archive.names:
+            try:
+                _Sizes(archive, folder).load()
+            except LoadError:
+                raise
+            except Exception:  # noqa: BLE001, S112 - a pickle of another form is for torch to judge
+                continue
+
+
+class _StandIn:
+    """Whatever class a pickle names: it takes anything, and does nothing."""
+
+    def __init__(self, *given: object) -> None: ...
+
+    def __setstate__(self, state: object) -> None: ...
+
+
+class _Sizes(pickle.Unpickler):
+    """Reads the tensors of a pickle without making them; nothing that it names is imported or called."""
+
+    def __init__(self, archive: Archive, folder: str) -> None:
+        super().__init__(io.BytesIO(archive.read(f"{folder}.pkl")))
+        self.archive, self.folder = archive, folder
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "torch" and name.endswith("Storage"):
+            return _BYTES[name.removesuffix("Storage")]
+        return self._fits if name == "_rebuild_tensor_v2" else type(name, (_StandIn,), {})
+
+    def persistent_load(self, told: Any) -> Any:
+        _, itemsize, key, _, count = told
+        name = f"{self.folder}/{key}"
+        if len(self.archive.read(name)) < itemsize * count:
+            raise LoadError(
+                f"{self.archive.path} is damaged: its record '{name}' is too short for its tensor."
+            )
+        return name, count
+
+    def _fits(self, storage: Any, offset: int, sizes: Any, strides: Any, *_: object) -> None:
+        name, count = storage
+        last = offset + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
+        if min((offset, *sizes, *strides)) < 0 or (0 not in sizes and last >= count):
+            raise LoadError(
+                f"{self.archive.path} is damaged: a tensor of the shape {list(sizes)} reaches beyond the "
+                f"{count} numbers of its record '{name}'."
+            )
 
 
 def _module(archive: Archive) -> nn.Module:

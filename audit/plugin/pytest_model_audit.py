@@ -4,6 +4,8 @@ It is installed as a top-level module of its own, not as a part of the package `
 repository whose own code has a package of that name. It imports nothing but pytest until a test needs more,
 and the audit of a file runs in a process of its own.
 
+Runs lie in pytest's cache, those of the 20 newest sessions, unless `--audit-out` names a folder.
+
 Options: `--audit-profile`, `--audit-out`. Settings: `audit_file` names the file of the fixtures, audit.toml
 in the root folder by default; `audit_model_name` says which of several models.
 """
@@ -13,6 +15,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import uuid
@@ -30,6 +33,7 @@ _HOMES = (_HERE, _HERE.parent.parent)  # beside the package where it is installe
 _OURS: dict[str, ModuleType] = {}
 _SESSION = pytest.StashKey[str]()
 _COMMAND = "from audit.cli import main; main()"
+_KEPT = 20  # sessions in pytest's cache
 _WHOLE = "the audit says yes"
 _LENIENCY = {
     "INCONCLUSIVE": "on_inconclusive",
@@ -130,10 +134,11 @@ def _refuse(text: str) -> NoReturn:
 
 def _hold(record: Mapping[str, Any], check: str, limit: str, report: Path) -> None:
     """Pass, skip (waived, or let go by the policy) or fail for what the record says of this limit."""
+    out = next((item["reason"] for item in record.get("left_out", ()) if item["check"] == check), "")
     missing: Mapping[str, Any] = {
         "verdicts": [],
         "title": check,
-        "reason": "it was asked for and not measured",
+        "reason": f"it was asked for and not measured{f': {out}' if out else ''}",
     }
     finding = next((item for item in record["findings"] if item["check"] == check), missing)
     judged = [item for item in finding["verdicts"] if item["limit"] == limit]
@@ -200,7 +205,23 @@ def _home(config: pytest.Config) -> Path:
     if cache is None:
         _refuse("the audit needs a folder for its run: name one with --audit-out, or allow pytest's cache.")
     place: Path = cache.mkdir("model-audit") / config.stash[_SESSION]
+    if not place.exists():
+        _prune(place.parent)
     return place
+
+
+def _prune(folder: Path) -> None:
+    """Leave room for one more session among the newest `_KEPT`; another process may prune meanwhile."""
+
+    def changed(path: Path) -> float:
+        try:
+            return path.stat().st_mtime
+        except OSError:
+            return 0.0
+
+    sessions = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
+    for path in sorted(sessions, key=changed, reverse=True)[_KEPT - 1 :]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _audit(item: LimitItem, folder: Path) -> str:

@@ -322,7 +322,7 @@ class Adversaries:
         from audit.attack.curve import walk
 
         radii = _radii(epsilons)
-        settings = {"epsilons": radii, "rows": rows, "scale": scale, **asdict(attack)}
+        settings = {"epsilons": radii, "rows": rows, "scale": scale, **_as_used(attack)}
         return self._once(
             method,
             settings,
@@ -442,6 +442,16 @@ def adversaries(model: Model, data: Dataset, predictions: Predictions, seed: int
     An attack that needs gradients of a model that gives none raises `NotApplicable` when it is asked for.
     """
     return Adversaries(model, data, predictions, seed)
+
+
+def _as_used(attack: Any) -> dict[str, Any]:
+    """Every field of an attack as it decides the result, and what it fixes by itself."""
+    settings = {**asdict(attack), **getattr(attack, "fixed", {})}
+    if "step_size" in settings:
+        settings["step_size"] = attack.share
+    if not settings.get("random_start", True):
+        settings["restarts"] = 1  # from the same start nothing else would be found
+    return settings
 
 
 def _radii(epsilons: Sequence[float]) -> tuple[float, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from audit.plainfile import real_path
 from audit.proof.files import sha256_of
 from audit.proof.numbers import RECORD, place
 from audit.proof.statement import Statements, counted, noted, proved, unproved, wrong
@@ -33,10 +34,15 @@ def parsed(content: bytes) -> Any:
     def refuse(word: str) -> Any:
         raise ValueError(f"{word} is not a number")
 
-    value = json.loads(content, parse_constant=refuse)
+    value = json.loads(content, parse_constant=refuse, parse_int=_whole)
     if canonical(value) != content:
         raise ValueError("these are not the canonical bytes of their value (RFC 8785)")
     return value
+
+
+def _whole(text: str) -> float:
+    """A whole number; beyond 2**53 the float that it was written from."""
+    return int(text) if len(text) < len(str(2**53)) else float(text)
 
 
 def digest(value: Any) -> str:
@@ -96,7 +102,7 @@ def _artifacts(record: Json, folder: Path) -> Statements:
         for number, item in enumerate(finding["artifacts"]):
             where, path = place("findings", at, "artifacts", number), folder / item["path"]
             total += 1
-            if not path.resolve().is_relative_to(folder.resolve()):
+            if not real_path(path).is_relative_to(real_path(folder)):
                 yield wrong("artifacts", f"'{item['path']}' lies outside the run folder.", where)
             elif not path.is_file():
                 yield wrong("artifacts", f"'{finding['check']}' names it, and it is not there.", item["path"])

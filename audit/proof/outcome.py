@@ -1,6 +1,7 @@
 """Outcome: the answer of the whole audit and what was waived, derived again from the judgements."""
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -45,6 +46,7 @@ def outcome(record: Json) -> dict[str, Any]:
     starts += [f"Warning: {entry[1]}" for entry, effect in effects if effect == "warn"]
     starts += [] if judged else ["No limit was judged"]
     starts += ["Warning: the waiver of "] * len(_idle(record))
+    starts += [f"Warning: no {other} was measured" for other in _unasked(record)]
     return {
         "verdict": told[0] if told else "NOT_JUDGED",
         "exit_code": code,
@@ -54,6 +56,18 @@ def outcome(record: Json) -> dict[str, Any]:
         "waived": sum(bool(entry[3]) for entry in entries),
         "reasons": starts,
     }
+
+
+def _unasked(record: Json) -> Iterator[str]:
+    """For each check with a limit that holds: who might have spoken against its number and was not run."""
+    measured = [item["check"] for item in record["findings"] if item["status"] == "measured"]
+    for finding in record["findings"]:
+        plans = [item.get("doubted_by", {}) for item in record["plan"] if item["check"] == finding["check"]]
+        holds = [item["measure"] for item in finding["verdicts"] if item["verdict"] == "PASS"]
+        speakers = plans[-1] if plans else {}
+        for other in sorted(speakers):
+            if other not in measured and any(name in holds for name in speakers[other]):
+                yield other
 
 
 Entry = tuple[str, str, bool, bool]
@@ -119,7 +133,24 @@ def _holds(record: Json, waiver: Json) -> bool:
     digest, factory = str(model.get("sha256") or ""), str(model.get("factory_sha256") or "")
     if factory:
         digest = hashlib.sha256(f"{digest} {factory}".encode()).hexdigest()
-    return bool(digest) and waiver["model"] == digest and bool(today) and waiver["expires"] >= str(today)
+    settings = waiver.get("settings", "")
+    same = bool(digest) and waiver["model"] == digest and settings in ("", _called(model))
+    return same and bool(today) and waiver["expires"] >= str(today)
+
+
+def _called(model: Json) -> str:
+    """The digest of how a model was called, as a waiver names it."""
+    keys = ("classes", "input_range", "normalize", "output", "predictions", "task")
+    facts = {key: _rounded(model[key]) for key in keys if model.get(key) is not None}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest() if facts else ""
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _idle(record: Json) -> list[Json]:

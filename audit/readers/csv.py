@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from audit.config import DataSection
 from audit.errors import LoadError
+from audit.plainfile import plain_file
 from audit.readers.raw import Raw, numbered
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def named_target(path: Path, section: DataSection, table: "pd.DataFrame") -> str
 def read_table(path: Path) -> "pd.DataFrame":
     """All cells of a CSV file as text, one row of the table a row of the file."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with plain_file(path).open(encoding="utf-8-sig", newline="") as file:
             first = file.readline()
             file.seek(0)
             rows = csv.reader(file, delimiter=_delimiter(first), strict=True)

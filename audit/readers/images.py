@@ -9,6 +9,7 @@ import numpy as np
 from audit.config import DataSection
 from audit.dataset import Ints
 from audit.errors import LoadError
+from audit.plainfile import real_path
 from audit.readers.csv import read_table
 from audit.readers.raw import Array, Raw
 
@@ -66,8 +67,8 @@ def _open_all(folder: Path, listing: Path, column: str, names: list[str], positi
 def _open(folder: Path, name: str, where: str) -> Array:
     from PIL import Image
 
-    file = (folder / name).resolve()
-    if not file.is_relative_to(folder.resolve()):
+    file = real_path(folder / name)
+    if not file.is_relative_to(real_path(folder)):
         raise LoadError(f"{where} lies outside the folder {folder}; name a file inside it.")
     try:
         with warnings.catch_warnings():

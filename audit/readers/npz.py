@@ -1,11 +1,9 @@
 """`.npz` files of numpy arrays. Pickled (object) arrays are never opened."""
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from audit.arrays import opened_arrays
 from audit.config import DataSection
 from audit.errors import LoadError, nearest
 from audit.readers.raw import Array, Raw, numbered
@@ -25,15 +23,10 @@ def read(path: Path, section: DataSection) -> Raw:
         LoadError: the file is not `.npz`, an array is absent, pickled, or of another length than the inputs.
     """
     try:
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if isinstance(archive, np.lib.npyio.NpzFile):
-                return _collect(path, section, archive)
-    except (OSError, zipfile.BadZipFile, EOFError) as error:
-        raise LoadError(f"{path} is not a readable .npz file: {error}.") from None
+        with opened_arrays(path) as archive:
+            return _collect(path, section, archive)
     except ValueError as error:
         raise LoadError(f"{path} is not an .npz file of plain arrays: {error}.") from None
-    raise LoadError(f"{path} holds one array, not an archive of them; save it by np.savez.")
 
 
 def _collect(path: Path, section: DataSection, archive: Any) -> Raw:
@@ -70,13 +63,7 @@ def _first_of(path: Path, archive: Any, names: tuple[str, ...], what: str) -> st
 def _array(path: Path, archive: Any, name: str) -> Array:
     if name not in archive:
         raise LoadError(f"{path} has no array '{name}'{nearest(name, archive)}.")
-    try:
-        found: Array = archive[name]
-    except ValueError:
-        raise LoadError(
-            f"{path}: array '{name}' holds pickled objects, which are never opened; "
-            "save it as numbers or text (astype(str))."
-        ) from None
+    found: Array = archive[name]
     return found
 
 

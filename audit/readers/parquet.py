@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from audit.config import DataSection
 from audit.errors import LoadError
+from audit.plainfile import plain_file
 from audit.readers.csv import named_target
 from audit.readers.raw import Raw, numbered
 
@@ -24,7 +25,7 @@ def read(path: Path, section: DataSection) -> Raw:
     import pyarrow.parquet as pq
 
     try:
-        stored = pq.ParquetFile(path).read()
+        stored = pq.ParquetFile(plain_file(path)).read()
     except (OSError, pa.ArrowException) as error:
         raise LoadError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}.") from None
     for index, field in enumerate(stored.schema):

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from audit.dataset import Ints
 from audit.errors import LoadError, nearest
+from audit.plainfile import plain_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -158,7 +159,7 @@ def digest(path: Path) -> str:
     """
     whole = hashlib.sha256()
     try:
-        with path.open("rb") as file:
+        with plain_file(path).open("rb") as file:
             while piece := file.read(_CHUNK):
                 whole.update(piece)
     except OSError as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from audit.dataset import Dataset, Doubles, Ints
+from audit.dataset import Dataset, Doubles, Floats, Ints
 from audit.evidence import Figure, Measure
 from audit.stats import mean, measure
 
@@ -58,6 +58,22 @@ def still_right(model: Model, data: Dataset, rows: Ints, change: Change) -> tupl
 
     flags, sizes = model.in_batches(work, len(rows))
     return flags.cpu().numpy(), sizes.double().cpu().numpy()
+
+
+def changed(model: Model, data: Dataset, change: Change, rows: Ints) -> Floats:
+    """[n, ...] the changed inputs of a few rows, as `still_right` showed them to the model.
+
+    Args:
+        model: on whose device they are made.
+        data: the rows.
+        change: as in `still_right`.
+        rows: [n] their indices.
+    """
+    import torch
+
+    with torch.no_grad():
+        made: Floats = change(model.tensor(data.inputs[rows]), rows).cpu().numpy()
+    return made
 
 
 def groups(data: Dataset, rows: Ints) -> Iterator[tuple[dict[str, str], Flags]]:

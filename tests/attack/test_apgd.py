@@ -304,3 +304,127 @@ def test_it_agrees_with_art(digits, norm, order, epsilon):
     ).fooled
     assert other.any()
     assert abs(int(ours.sum()) - int(other.sum())) <= 3
+
+
+class Doubled(nn.Module):
+    """A network that computes in double precision."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net.double()
+
+    def forward(self, rows):
+        return self.net(rows.double())
+
+
+@pytest.mark.parametrize("how", [{}, {"loss": "margin", "targets": 2}])
+def test_a_network_of_double_precision_is_climbed_as_one_of_single(how):
+    x, y, reach = cloud(curved())
+    inside, attack = ball(x, 0.05, "linf", reach), Apgd(steps=20, **how)
+    single = apgd(target(curved()), y, inside, attack, None)
+    double = apgd(target(Doubled(curved())), y, inside, attack, None)
+    torch.testing.assert_close(double.best, single.best, atol=1e-4, rtol=0)
+    assert double.points.dtype == torch.float32
+    assert 0 < double.fooled.sum() < len(y)
+    assert (double.fooled == single.fooled).float().mean() > 0.95
+
+
+class Wavy(nn.Module):
+    """Two classes, of which the first wins by far everywhere; the other's score goes up and down."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(3, 12)
+
+    def forward(self, rows):
+        other = torch.sin(4 * self.first(rows)).sum(dim=1) - 60
+        return torch.stack([other * 0, other], dim=1)
+
+
+def wavy():
+    torch.manual_seed(5)
+    return Wavy().eval()
+
+
+def slow_apgd(net, row, epsilon, steps, norm, rho):
+    """The largest margin and its point for one row of class 0, by the text of the paper (algorithm 1)."""
+
+    def look(point):
+        leaf = point.clone().requires_grad_()
+        value = (net(leaf[None])[0] * torch.tensor([-1.0, 1.0])).sum()
+        (slope,) = torch.autograd.grad(value, leaf)
+        return float(value.detach()), slope
+
+    def inward(point):
+        moved = point - row
+        if norm == "linf":
+            return row + moved.clamp(-epsilon, epsilon)
+        size = float(moved.norm())
+        return row + moved * min(1.0, epsilon / size) if size else point
+
+    def ahead(point, slope, length):
+        return inward(point + length * (slope.sign() if norm == "linf" else slope / slope.norm()))
+
+    length, halved, rises, at = 2 * epsilon, True, 0, 0
+    here, before = row, row
+    value, slope = look(here)
+    top, top_slope, best, checked = here, slope, value, -math.inf
+    for step in range(steps):
+        if step in checkpoints(steps):
+            halved, checked = (rises < rho * (step - at)) or (not halved and best == checked), best
+            at, rises = step, 0
+            if halved:
+                length, here, slope = length / 2, top, top_slope
+        moved = ahead(here, slope, length)
+        if step:
+            moved = inward(here + 0.75 * (moved - here) + 0.25 * (here - before))
+        before, here, last = here, moved, value
+        value, slope = look(here)
+        rises += value > last
+        if value > best:
+            top, top_slope, best = here, slope, value
+    return best, top
+
+
+@pytest.mark.parametrize("rho", [0.75, 0.2])  # with .2 rows halve their step where the best has not moved
+@pytest.mark.parametrize(("norm", "epsilon"), [("linf", 0.5), ("l2", 0.8)])
+def test_the_way_is_that_of_the_paper(norm, epsilon, rho):
+    net = wavy()
+    rows = torch.from_numpy(np.random.default_rng(2).random((24, 3), dtype=np.float32))
+    attack = Apgd(norm=norm, steps=40, loss="margin", rho=rho)
+    inside = ball(rows, epsilon, norm, open_reach(torch.ones(3)))
+    found = apgd(target(net), torch.zeros(24, dtype=torch.long), inside, attack, None)
+    slow = [slow_apgd(net, row, epsilon, 40, norm, rho) for row in rows]
+    assert not found.fooled.any()
+    close = (found.best - torch.tensor([best for best, _ in slow])).abs() < 1e-3
+    assert close.float().mean() >= 0.95  # a rounding may send a row another way
+    points = torch.stack([top for _, top in slow])
+    torch.testing.assert_close(found.points[close], points[close], atol=1e-2, rtol=0)
+
+
+def test_the_point_of_a_row_that_falls_is_the_one_that_fools_though_its_loss_is_lower():
+    class Detour(nn.Module):
+        """At .5 the truth is likeliest and the cross-entropy .92; at 1 it is second and its loss is .8."""
+
+        def forward(self, rows):
+            x = rows[:, 0]
+            start, end = torch.tensor([0.4, 0.3, 0.3]).log(), torch.tensor([0.45, 0.5, 0.05]).log()
+            scores = start + (end - start) * (2 * x[:, None] - 1)
+            bump = torch.tensor([0.0, 0.0, 10.0]) * ((x - 0.5) * (1 - x))[:, None]
+            return scores + bump
+
+    rows = torch.tensor([[0.5]])
+    one = torch.ones(1)
+    inside = ball(rows, 0.5, "linf", Reach(one, one * 0, one))
+    found = apgd(target(Detour()), torch.tensor([0]), inside, Apgd(steps=10), None)
+    assert found.fooled.tolist() == [True]
+    assert found.points.tolist() == [[1.0]]
+
+
+def test_what_a_target_finds_is_handed_on():
+    x, y, reach = cloud(curved())
+    inside = ball(x, 0.15, "linf", reach)
+    found = apgd(target(curved()), y, inside, Apgd(steps=20, loss="margin", targets=3), None)
+    with torch.no_grad():
+        assert torch.equal(curved()(found.points).argmax(1) != y, found.fooled)
+    assert 0 < found.fooled.sum() < len(y)

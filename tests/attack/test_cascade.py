@@ -5,7 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from audit.attack.cascade import Cascade, boundary_attempt, cascade_attempts
+from audit.attack import cascade as cascade_module
+from audit.attack.apgd import Apgd, apgd
+from audit.attack.cascade import Cascade, apgd_attempts, boundary_attempt, cascade_attempts
 from audit.attack.curve import Target, pgd_curve, walk
 from audit.attack.hopskipjump import HopSkipJump
 from audit.attack.loop import Pgd
@@ -211,3 +213,42 @@ def test_the_model_is_left_as_it_was():
     before = state_hash(target.model.module)
     run(target, Cascade(steps=5, queries=5))
     assert state_hash(target.model.module) == before
+
+
+def test_each_restart_of_a_cascade_starts_elsewhere(monkeypatch):
+    seen = []
+
+    def spy(model, labels, inside, attack, offset):
+        seen.append(offset.clone())
+        return apgd(model, labels, inside, attack, offset)
+
+    monkeypatch.setattr(cascade_module, "apgd", spy)
+    target = cloud()
+    attempts = apgd_attempts(target, Apgd(steps=1, restarts=3))
+    walk(target, (0.001,), "linf", attempts)
+    assert len(seen) == 3
+    assert not any(torch.equal(seen[i], seen[j]) for i in range(3) for j in range(i))
+
+
+def test_a_walk_along_the_boundary_claims_no_point_beyond_the_radius():
+    """Each row lies .08 from the plane, so nothing is within .06 and all nearest points are within .12."""
+    attempts = [boundary_attempt(beside_a_plane(), HopSkipJump(norm="linf", iterations=6))]
+    near, far = walk(beside_a_plane(), (0.06, 0.2), "linf", attempts)
+    assert not near.fooled.any()
+    assert near.rejected["outside epsilon"] == 0
+    assert far.fooled.sum() > 30
+
+
+@pytest.mark.parametrize(("targets", "classes", "walks"), [(9, 4, 3), (2, 4, 2), (1, 4, 1)])
+def test_as_many_targets_are_tried_as_there_are(targets, classes, walks):
+    """At a radius at which nothing falls every walk makes all of its steps."""
+    target = cloud()
+    (entry,) = walk(
+        target,
+        (1e-6,),
+        "linf",
+        cascade_attempts(target, Cascade(steps=4, targets=targets), classes, gradients=True),
+    )
+    (aimed,) = [tally for tally in entry.tallies if "targeted" in tally.attack]
+    assert aimed.fooled == 0
+    assert aimed.backward == 81 * 4 * walks

@@ -1,5 +1,7 @@
 """Planted examples are there, the attack decides whether they are found, and the model is unchanged."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -69,6 +71,20 @@ def test_what_happens_to_the_scores_after_the_last_layer_is_not_passed_over(mask
     seen = control(aim, 0.2, Pgd())
     assert seen.planted >= 60
     assert seen.found >= seen.planted - 1
+
+
+def test_a_last_layer_of_another_width_than_the_answer_is_no_read_out():
+    class Cut(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = MLP(inputs=30, outputs=6)
+
+        def forward(self, rows):
+            return self.body(rows)[:, :4]
+
+    torch.manual_seed(0)
+    aim = target(Cut().eval())
+    assert readable(aim.model, aim.inputs[:2])[1] == "scores"
 
 
 def test_nothing_can_be_planted_where_the_answer_does_not_change():
@@ -155,3 +171,14 @@ def test_fixed_coordinates_stay():
     points = kernel._plant(aim, np.arange(ROWS), 0.4, "linf", read).points.numpy()
     assert np.array_equal(points[:, 10:], aim.inputs[:, 10:])
     assert (points[:, :10] != aim.inputs[:, :10]).any()
+
+
+def test_an_example_that_a_fresh_pass_does_not_show_was_not_planted():
+    aim = target(network())
+    read, _ = readable(aim.model, aim.inputs[:2])
+    positions = np.arange(8)
+    planted = kernel._plant(aim, positions, 0.1, "linf", read)
+    assert kernel._there(kernel._altered(aim, positions, planted, read), planted).all()
+    for bias in (-1.0, 1.0):  # the point is not singled out; the row itself is
+        flat = replace(planted, weights=planted.weights * 0, bias=planted.bias * 0 + bias)
+        assert not kernel._there(kernel._altered(aim, positions, flat, read), flat).any()

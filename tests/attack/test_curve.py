@@ -212,6 +212,20 @@ def test_claims_that_do_not_hold_are_counted_and_do_not_count():
     }
 
 
+def test_the_examples_kept_are_those_that_hold():
+    """One that claims to fool every row by moving it up."""
+
+    def boast(positions, labels, inside):
+        none = torch.zeros_like(labels, dtype=torch.bool)
+        return Found(~none, inside.high, none, none, none)
+
+    (entry,) = walk(line(), (0.1,), "linf", [Attempt("boast", boast)])
+    assert entry.fooled.tolist() == [False, True, False, False]
+    assert entry.rejected["not misclassified in a fresh pass"] == 3
+    assert entry.kept.tolist() == [1]
+    np.testing.assert_allclose(entry.examples, [[0.55]], rtol=1e-6)
+
+
 def vars_of(target):
     return target.rows, target.correct, target.space, target.seed
 

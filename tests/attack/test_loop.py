@@ -9,7 +9,7 @@ from torch import nn
 
 from audit.attack.loop import Pgd, fgsm, guess, pgd
 from audit.attack.norm import Reach, ball
-from audit.model import Model, state_hash
+from audit.model import Model, Passes, state_hash
 
 EPSILON = 0.1
 
@@ -261,3 +261,54 @@ def test_a_single_logit_works_with_either_loss():
 def test_default_step_is_two_and_a_half_epsilon_over_steps():
     assert Pgd(steps=10).share == 0.25
     assert Pgd(steps=10, step_size=0.1).share == 0.1
+
+
+class Total(nn.Module):
+    """Two scores that see the sum of the row alone: its gradient is one number for all coordinates."""
+
+    def forward(self, rows):
+        total = rows.flatten(1).sum(dim=1)
+        return torch.stack([total - 2, 2 - total], dim=1)
+
+
+def test_a_gradient_that_is_one_number_for_all_coordinates_is_walked_along():
+    x = torch.full((3, 4), 0.6)
+    found = pgd(
+        target(Total()),
+        torch.zeros(3, dtype=torch.long),
+        ball(x, 0.2, "linf", unit_reach(x)),
+        Pgd(steps=4, loss="margin"),
+        None,
+    )
+    assert found.fooled.all()
+    assert (found.points < x).all()
+
+
+def test_rows_that_withstand_a_linear_model_end_in_the_corner_of_the_ball():
+    net = nn.Linear(4, 2)
+    with torch.no_grad():
+        net.weight.copy_(torch.tensor([[0.0, 0.0, 0.0, 0.0], [1.0, -2.0, 0.5, -0.25]]))
+        net.bias.copy_(torch.tensor([50.0, 0.0]))
+    x = torch.from_numpy(np.random.default_rng(0).random((20, 4), dtype=np.float32))
+    inside = ball(x, 0.1, "linf", unit_reach(x))
+    labels, start = torch.zeros(20, dtype=torch.long), torch.rand(20, 4) * 2 - 1
+    found = pgd(target(net), labels, inside, Pgd(steps=20, loss="margin"), start)
+    up = torch.tensor([True, False, True, False])
+    torch.testing.assert_close(found.points, torch.where(up, inside.high, inside.low), rtol=0, atol=0)
+    assert not found.fooled.any()
+
+
+@pytest.mark.parametrize("batch", [1, 2, 256])
+def test_pgd_notes_zero_gradients_row_by_row(batch):
+    class Threshold(nn.Module):
+        def forward(self, x):
+            return torch.stack([x[:, 0] * 0 + 1, torch.relu(x[:, 0] - 0.5)], 1)
+
+    rows = torch.tensor([[0.2], [0.8], [0.7], [0.3], [0.9]])
+    inside = ball(rows, 0.05, "linf", unit_reach(rows))
+    model = target(Threshold(), passes=Passes(batch=batch))
+    how = Pgd(steps=3, loss="margin", random_start=False)
+    found = pgd(model, torch.zeros(5, dtype=torch.long), inside, how, None)
+    assert found.zero.tolist() == [True, False, False, True, False]
+    assert not found.nan.any()
+    assert not found.fooled.any()

@@ -121,3 +121,13 @@ def test_dlr_is_refused_where_it_is_not_defined():
 def test_the_likeliest_wrong_classes():
     assert likeliest_wrong(SCORES, LABELS, 1).tolist() == [[1], [2]]
     assert likeliest_wrong(SCORES, LABELS, 9).tolist() == [[1, 2], [2, 0]]
+
+
+@pytest.mark.parametrize("lead", [5.0, 20.0, 60.0])
+def test_the_gradient_of_a_single_logit_outlives_the_rounding_of_its_probability(lead):
+    """Above a lead of 17 single precision rounds the probability to 1, and 1 - p with it to 0."""
+    logit = torch.tensor([lead, -lead], requires_grad=True)
+    scores = torch.stack([torch.zeros(2), logit], dim=1)
+    (slope,) = torch.autograd.grad(cross_entropy(scores, torch.tensor([1, 0])).sum(), logit)
+    small = math.exp(-lead) / (1 + math.exp(-lead))
+    np.testing.assert_allclose(slope.numpy(), [-small, small], rtol=1e-4)

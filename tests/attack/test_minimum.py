@@ -222,3 +222,24 @@ def test_it_finds_what_pgd_finds_on_a_real_network(shared_data, norm, epsilon):
     assert 10 < walked.sum() < 50
     assert near.distance.isfinite().all()
     assert (near.distance <= epsilon).sum() >= walked.sum() - 1
+
+
+class Doubled(nn.Module):
+    """A network that computes in double precision."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net.double()
+
+    def forward(self, rows):
+        return self.net(rows.double())
+
+
+@pytest.mark.parametrize("norm", DUALS)
+def test_a_network_of_double_precision_is_searched_as_one_of_single(norm):
+    x, y, reach = cloud(curved())
+    inside, attack = ball(x, np.inf, norm, reach), Minimum(norm=norm, steps=30)
+    single = minimum(target(curved()), y, inside, attack)
+    double = minimum(target(Doubled(curved())), y, inside, attack)
+    assert double.points.dtype == double.distance.dtype == torch.float32
+    torch.testing.assert_close(double.distance, single.distance, rtol=0.05, atol=0)

@@ -140,6 +140,22 @@ def test_answers_that_change_are_counted():
     assert noisy.farthest > probes.SAME
 
 
+def test_an_answer_that_changes_in_a_late_pass_alone_is_counted():
+    class Late(MLP):
+        calls = 0
+
+        def forward(self, rows):
+            self.calls += 1
+            return super().forward(rows) + (self.calls == 4)
+
+    torch.manual_seed(0)
+    late = Late(inputs=30, outputs=4)
+    aim = target(late, random_rows())
+    late.calls = 0
+    seen = probes.repeats(aim)
+    assert seen.changed == 50
+
+
 def test_answers_that_depend_on_the_batch_are_counted_apart():
     class Whole(MLP):
         def forward(self, rows):

@@ -162,3 +162,10 @@ def test_what_was_not_tested_neither_holds_nor_fails():
     item = sanity.untested(sanity.JUMP, "no labels alone")
     assert (item.result, item.counted) == ("nothing to test", "no labels alone")
     assert item.rule == RULES[sanity.JUMP].text
+
+
+def test_a_curve_that_falls_step_by_step_is_held_against_its_highest_point():
+    """Each step loses two rows of a hundred, which alone would hold; together it is ten."""
+    curve = [(0.1 * step, 80 - 2 * step) for step in range(1, 7)]
+    assert sanity.monotone(curve, 100).result == "failed"
+    assert sanity.monotone(curve[:2], 100).result == "held"

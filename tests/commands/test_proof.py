@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -16,7 +17,15 @@ from audit.keys import generate
 from audit.policy import Limit, Policy
 from audit.record import Finding, read_record, write_record
 from audit.stats import proportion
-from audit.waiver import Waiver, Waivers, fingerprint, model_digest
+from audit.waiver import (
+    Waiver,
+    Waivers,
+    fingerprint,
+    model_digest,
+    read_waivers,
+    settings_digest,
+    waived_today,
+)
 
 MAIN = "from audit.cli import main; main()"
 LIGHT = (
@@ -135,6 +144,22 @@ def test_a_waiver_that_has_ended_is_not_listed_as_one(folder, told):
     write_record(held, folder / "run")
     _, said, _ = told("waive", "run", "--json")
     assert [item["waived"] for item in json.loads(said)] == [""]
+
+
+def test_a_waiver_that_is_written_is_for_the_model_as_it_was_called(folder, told):
+    record = read_record(folder / "run")
+    record = replace(record, model={**record.model, "task": "classification", "classes": ["no", "yes"]})
+    policy = Policy(limits=(Limit(check="performance.accuracy", measure="accuracy", at_least=0.999),))
+    broken = judge(record, policy)
+    write_record(broken, folder / "run")
+    finding = fingerprint("performance.accuracy", broken.findings[0].verdicts[0])
+    words = ["--owner", "A", "--reason", "r", "--expires", "2999-03-01", "--file", "waivers.toml"]
+    assert told("waive", "run", finding, *words)[0] == 0
+    (given,) = read_waivers(folder / "waivers.toml")
+    assert (given.model, given.settings) == (model_digest(record.model), settings_digest(record.model))
+    moved = replace(broken, model={**record.model, "normalize": {"mean": [0.5], "std": [0.5]}})
+    held = [judge(item, None, waived_today((given,))).verdict.waived for item in (broken, moved)]
+    assert held == [1, 0]
 
 
 def test_a_passphrase_comes_from_the_environment(told, monkeypatch):

@@ -1,5 +1,6 @@
 """`model-audit run` on real models: profiles, budgets, what is left out, several models, what was set."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -152,7 +153,8 @@ def test_a_limit_on_a_skipped_check_is_no_yes(project, capsys):
     code = run(configured(project), out=Path("out"), skip=["performance.*"])
     record = read_record(project / "out")
     assert code == 2
-    assert "performance.accuracy was asked for and not measured." in record.verdict.reasons
+    because = "the command line left it out: --skip performance.*"
+    assert f"performance.accuracy was asked for and not measured: {because}." in record.verdict.reasons
     assert "--skip performance.*" in capsys.readouterr().out
     (case,) = [
         line for line in junit(record).decode().splitlines() if 'classname="performance.accuracy"' in line
@@ -177,7 +179,9 @@ def test_a_budget_says_beforehand_what_it_runs_and_keeps_to_it(project, capsys):
     assert str(project / "wide") in second.run["costs_from"]
     assert all("of the budget were left" in item.reason for item in second.left_out)
     assert {item.check for item in (*second.plan, *second.left_out)} == {item.check for item in first.plan}
-    assert "performance.accuracy was asked for and not measured." in second.verdict.reasons
+    (reason,) = (item for item in second.verdict.reasons if item.startswith("performance.accuracy was asked"))
+    assert "not measured: " in reason
+    assert "of the budget were left" in reason
     with pytest.raises(ConfigError, match="the plan changed since it began"):
         run(path, out=Path("narrow"), budget="10m", resume=True)
 
@@ -201,6 +205,59 @@ def test_several_models_are_audited_each_and_one_that_cannot_be_loaded_stops_non
     assert "1 of 2 models PASS; exit code 4" in capsys.readouterr().out
     with pytest.raises(ConfigError, match=r"--model goood: .* the nearest is 'good'"):
         run(path, out=Path("three"), model=["goood"])
+
+
+def several(project, *pairs):
+    """An audit.toml of several models, with a limit on the change of each."""
+    text = "".join(f'[models.{name}]\npath = "{file}.safetensors"\n' for name, file in pairs)
+    limit = (
+        '[policy.limits."performance.accuracy"]\naccuracy = { no_worse_than = "baseline", margin = 0.1 }\n'
+    )
+    return configured(project, "", limit + text)
+
+
+def test_each_of_several_models_is_held_against_its_own_run_of_the_baseline(project, capsys):
+    only = ["performance.accuracy"]
+    before = several(project, ("kept", "right"), ("worse", "right"), ("mended", "wrong"))
+    run(before, out=Path("base"), only=only, as_json=True)
+    capsys.readouterr()
+    after = several(project, ("kept", "right"), ("worse", "wrong"), ("mended", "right"))
+    code = run(after, out=Path("new"), only=only, baseline=Path("base"), as_json=True)
+    told = {item["model"]: item for item in json.loads(capsys.readouterr().out)}
+    assert code == 1
+    assert {name: (item["verdict"], item["exit_code"]) for name, item in told.items()} == {
+        "kept": ("PASS", 0), "worse": ("FAIL", 1), "mended": ("PASS", 0)
+    }  # fmt: skip
+    moved = {}
+    for name in told:
+        record, base = (read_record(project / folder / name) for folder in ("new", "base"))
+        assert record.baseline.paired
+        assert record.baseline.record_sha256 == hashlib.sha256(canonical(base)).hexdigest()
+        assert record.baseline.model["sha256"] == base.model["sha256"]
+        changes = [c for c in record.baseline.changes if c.measure.name == "accuracy"]
+        moved[name] = changes[0].state
+        page = project / "new" / name / "reports" / "technical-report.html"
+        assert told[name]["report"] == str(page.relative_to(project))
+        assert "baseline" in page.read_text()
+    assert moved == {"kept": "unchanged", "worse": "new", "mended": "fixed"}
+
+
+def test_a_model_that_has_no_run_in_the_baseline_is_told_before_anything_is_measured(project):
+    run(several(project, ("kept", "right")), out=Path("base"), only=["performance.accuracy"])
+    path = several(project, ("kept", "right"), ("added", "right"))
+    with pytest.raises(ConfigError, match="base/added does not exist"):
+        run(path, out=Path("new"), only=["performance.accuracy"], baseline=Path("base"))
+    assert not (project / "new").exists()
+
+
+def test_a_baseline_that_was_altered_is_told_before_anything_is_measured(project):
+    path = several(project, ("sound", "right"), ("spoilt", "right"))
+    run(path, out=Path("base"), only=["performance.accuracy"])
+    (file,) = (project / "base" / "spoilt" / "artifacts").glob("outcomes-*.npz")
+    file.write_bytes(file.read_bytes() + b"x")
+    with pytest.raises(ConfigError, match=r"base/spoilt/artifacts/.*was altered after the audit"):
+        run(path, out=Path("new"), only=["performance.accuracy"], baseline=Path("base"))
+    assert not (project / "new").exists()
 
 
 def test_a_change_of_the_base_file_forbids_a_resume(project):

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -10,6 +11,7 @@ import records
 from audit.formats.answers import answers
 from audit.formats.junit import junit
 from audit.policy import Policy, Verdict
+from audit.record import LeftOut
 
 TIME = re.compile(r"(([0-9]{0,3},)*[0-9]{3}|[0-9]{0,3})*(\.[0-9]*)?")
 OUTCOME = ({"type", "message"}, set(), True)
@@ -138,8 +140,6 @@ def test_an_audit_that_cannot_say_yes_is_never_green(make):
 
 
 def test_an_audit_that_says_yes_is_green():
-    from dataclasses import replace
-
     record = records.every_verdict()
     kept = tuple(limit for limit in record.policy.limits if limit.measure == "passes")
     yes = records.made((replace(record.findings[0], verdicts=()),), policy=Policy(limits=kept))
@@ -159,6 +159,15 @@ def test_the_counts_are_those_of_the_cases(golden):
         ]  # fmt: skip
     assert int(root.get("tests")) == total.total()
     assert (int(root.get("failures")), int(root.get("errors"))) == (total["failure"], total["error"])
+
+
+@pytest.mark.parametrize(("run", "profile"), [({"profile": "quick"}, "quick"), ({}, "standard")])
+def test_the_first_suite_tells_the_profile_and_counts_what_was_left_out(run, profile):
+    out = tuple(LeftOut(check=name, reason="no time") for name in ("a.b", "c.d"))
+    content = junit(replace(records.every_verdict(), run=run, left_out=out))
+    assert faults(read(content)) == []
+    told = {item.get("name"): item.get("value") for item in read(content)[0].find("properties")}
+    assert told == {"profile": profile, "leftOut": "2"}
 
 
 def test_a_suite_is_a_check_in_the_order_of_the_record(golden):

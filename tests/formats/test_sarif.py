@@ -12,6 +12,7 @@ from published import SARIF, faults
 from audit.formats.answers import answers
 from audit.formats.sarif import sarif
 from audit.policy import Limit, Policy
+from audit.record import LeftOut
 
 
 def log_of(record):
@@ -111,6 +112,15 @@ def test_a_run_without_a_broken_check_was_successful_unless_it_was_interrupted()
     assert run_of(records.made(sound))["invocations"][0]["executionSuccessful"] is True
     cut = records.made(sound, run={"interrupted": True})
     assert run_of(cut)["invocations"][0]["executionSuccessful"] is False
+
+
+@pytest.mark.parametrize(("run", "profile"), [({"profile": "quick"}, "quick"), ({}, "standard")])
+def test_the_run_tells_its_profile_and_counts_what_was_left_out(run, profile):
+    out = tuple(LeftOut(check=name, reason="no time") for name in ("a.b", "c.d"))
+    record = replace(records.every_verdict(), run=run, left_out=out)
+    assert faults(log_of(record), SARIF) == []
+    told = run_of(record)["properties"]
+    assert (told["profile"], told["leftOut"]) == (profile, 2)
 
 
 def test_a_result_points_to_the_audited_file(golden):

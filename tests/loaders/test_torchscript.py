@@ -9,7 +9,8 @@ from torch import nn
 
 from audit.config import ModelSection
 from audit.errors import LoadError
-from audit.loaders.torchscript import load
+from audit.loaders.archive import read_archive
+from audit.loaders.torchscript import _Sizes, load
 
 
 def read(path, **keys):
@@ -135,3 +136,55 @@ def test_an_archive_without_code_is_one_sentence(tmp_path):
     broken = with_records(path, {code.partition("/")[2]: b"this is no code"})
     with pytest.raises(LoadError, match="cannot be loaded as TorchScript"):
         read(broken)
+
+
+# torch deprecates TorchScript; the files exist all the same
+_DEPRECATED = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+
+
+class Kept(nn.Module):
+    """Keeps tensors of every layout: a view, a slice, an empty one, whole numbers, a constant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 5)
+        self.register_buffer("view", torch.arange(6.0).reshape(2, 3).t())
+        self.register_buffer("part", torch.arange(10)[3:8:2])
+        self.register_buffer("none", torch.zeros(0, 3))
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.layer(rows) + torch.ones(5) + self.view.sum() + self.part.sum()
+
+
+@_DEPRECATED
+def test_tensors_of_every_layout_are_read(tmp_path):
+    for module in (torch.jit.script(Kept()), torch.jit.trace(Kept(), torch.zeros(2, 4))):
+        module.save(tmp_path / "m.pt")
+        found = read(tmp_path / "m.pt").module
+        assert torch.equal(found(torch.ones(2, 4)), module(torch.ones(2, 4)))
+
+
+@_DEPRECATED
+@pytest.mark.parametrize(("record", "left"), [("data/0", 0), ("data/1", 3)])
+def test_a_tensor_whose_numbers_are_cut_off_is_one_sentence_and_no_crash(record, left, tmp_path):
+    torch.jit.trace(Kept(), torch.zeros(2, 4)).save(tmp_path / "m.pt")
+    with_records(tmp_path / "m.pt", {record: b"\0" * left})
+    with pytest.raises(
+        LoadError, match=rf"m\.pt is damaged: its record '{record}' is too short for its tensor"
+    ):
+        read(tmp_path / "m.pt")
+
+
+@_DEPRECATED
+@pytest.mark.parametrize(
+    ("offset", "sizes", "strides"), [(7, (1,), (1,)), (0, (3, 3), (3, 1)), (6, (2,), (-1,))]
+)
+def test_a_tensor_that_reaches_beyond_its_numbers_is_one_sentence(offset, sizes, strides, tmp_path):
+    torch.jit.script(Kept()).save(tmp_path / "m.pt")
+    sized = _Sizes(read_archive(tmp_path / "m.pt"), "data")
+    with pytest.raises(
+        LoadError, match=r"a tensor of the shape .* reaches beyond the 6 numbers of its record"
+    ):
+        sized._fits(("data/0", 6), offset, sizes, strides)
+    sized._fits(("data/0", 6), 1, (2, 2), (3, 1))
+    sized._fits(("data/0", 0), 0, (0, 5), (5, 1))

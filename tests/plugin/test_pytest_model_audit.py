@@ -1,5 +1,6 @@
 """The pytest plugin, in a repository of its own and in processes of their own."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -134,6 +135,19 @@ def test_without_a_cache_it_asks_for_a_folder_in_one_sentence(repository):
     assert code == 1, out
     assert "name one with --audit-out, or allow pytest's cache." in out
     assert "AttributeError" not in out
+
+
+def test_the_cache_keeps_the_newest_sessions_alone(repository):
+    cache = repository / ".pytest_cache" / "d" / "model-audit"
+    for age in range(25):
+        (cache / f"old-{age}" / "run").mkdir(parents=True)
+        os.utime(cache / f"old-{age}", (1_000_000 - age, 1_000_000 - age))
+    code, out = run_pytest(repository, "-q", "audit.toml", "-k", "performance")
+    assert code == 0, out
+    left = {path.name for path in cache.iterdir()}
+    assert len(left) == 20
+    assert {name for name in left if name.startswith("old-")} == {f"old-{age}" for age in range(19)}
+    assert len(list(cache.rglob("record.json"))) == 1
 
 
 def test_an_audit_whose_test_process_died_is_taken_up(repository):

@@ -298,3 +298,14 @@ def test_bytes_that_are_not_canonical_are_refused(content):
 
 def test_canonical_bytes_come_back():
     assert parsed(b'{"a":1.5,"b":[null,true]}') == {"a": 1.5, "b": [None, True]}
+
+
+@pytest.mark.parametrize("number", [3e17, 1e20, -4e18, 2.0**53, 1e22])
+def test_a_large_number_is_read_as_it_was_written(number):
+    assert parsed(canonical({"a": number})) == {"a": number}
+
+
+@pytest.mark.parametrize("number", ["1e999", "1" + "0" * 400, "9" * 5_000, "9007199254740993"])
+def test_a_number_that_nothing_here_writes_is_refused(number):
+    with pytest.raises(ValueError, match=r"canonical|JCS|domain"):
+        parsed(f'{{"a":{number}}}'.encode())

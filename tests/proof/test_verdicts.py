@@ -26,6 +26,7 @@ CHECKS = ("a.one", "b.two", "c.three")
 GROUPS = ({}, {"sex": "Female"}, {"sex": "Male", "race": "Other"})
 WHERE = ({}, {"epsilon": 0.1}, {"epsilon": 1.0, "norm": "linf", "quick": True})
 LENIENCY = st.sampled_from(["fail", "warn", "pass"])
+DOUBTED = st.lists(st.sampled_from(NAMES), unique=True).map(tuple)
 SOMETIMES = st.integers(0, 12).map(lambda n: "doubtful" if n == 7 else "")
 
 
@@ -115,7 +116,11 @@ def judged(draw):
     stray = draw(stray_limits()) if draw(st.integers(0, 3)) == 0 else None
     asked = draw(st.lists(st.sampled_from(CHECKS), max_size=1))
     plan = tuple(
-        Planned(check=name, asked=draw(st.sampled_from(["name", "pattern"])))
+        Planned(
+            check=name,
+            asked=draw(st.sampled_from(["name", "pattern"])),
+            doubted_by=draw(st.dictionaries(st.sampled_from(["gone", *CHECKS]), DOUBTED, max_size=2)),
+        )
         for name in dict.fromkeys([*present, *asked])
     )
     policy = Policy(

@@ -193,3 +193,21 @@ def test_the_constants_change_at_85_pixels():
 def test_what_cannot_be_corrupted_is_refused_with_the_reason(shape, name, severity, error, words):
     with pytest.raises(error, match=words):
         corrupt(torch.zeros(shape), name, severity, np.zeros(1, np.int64), 0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "small", "large"),
+    [
+        ("gaussian_noise", (0.04, 0.06, 0.08, 0.09, 0.10), (0.08, 0.12, 0.18, 0.26, 0.38)),
+        ("shot_noise", (500, 250, 100, 75, 50), (60, 25, 12, 5, 3)),
+        ("impulse_noise", (0.01, 0.02, 0.03, 0.05, 0.07), (0.03, 0.06, 0.09, 0.17, 0.27)),
+        ("brightness", (0.05, 0.1, 0.15, 0.2, 0.3), (0.1, 0.2, 0.3, 0.4, 0.5)),
+        ("contrast", (0.75, 0.5, 0.4, 0.3, 0.15), (0.4, 0.3, 0.2, 0.1, 0.05)),
+        ("pixelate", (0.95, 0.9, 0.85, 0.75, 0.65), (0.6, 0.5, 0.4, 0.3, 0.25)),
+        ("jpeg_compression", (80, 65, 58, 50, 40), (25, 18, 15, 10, 7)),
+    ],
+)
+def test_constants_are_those_of_the_published_benchmarks(name, small, large):
+    """CIFAR-10-C and ImageNet-C, Hendrycks and Dietterich, make_cifar_c.py and make_imagenet_c.py."""
+    assert CORRUPTIONS[name].small == tuple((value,) for value in small)
+    assert CORRUPTIONS[name].large == tuple((value,) for value in large)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from audit.check import check
 from audit.errors import NotApplicable
-from audit.evidence import Cell, Evidence, Measure, Table
+from audit.evidence import Altered, Cell, Evidence, Measure, Table, Turned
 from audit.stats import proportion
 
 if TYPE_CHECKING:
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
     from audit.products.predictions import Predictions
 
     Flags = npt.NDArray[np.bool_]
+
+_TURNED: dict[str, Turned] = {
+    "decision_change_rate": "other",
+    "favourable_lost_rate": "lost",
+    "favourable_gained_rate": "gained",
+}
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,8 @@ class _Flips:
         before: [N] class given to the row as it is.
         after: [N, S] class given with the attribute set to each group.
         usable: [N] whether every score of the row was a finite number, before and after.
+        columns: columns of the flat input that the attribute owns.
+        patterns: S values of these columns, one for each group.
     """
 
     attribute: str
@@ -41,6 +50,8 @@ class _Flips:
     before: Ints
     after: Ints
     usable: Flags
+    columns: tuple[int, ...]
+    patterns: tuple[Floats, ...]
 
     def members(self, group: int) -> Flags:
         found: Flags = (self.state == group) & self.usable
@@ -89,6 +100,7 @@ def counterfactual(model: Model, data: Dataset, predictions: Predictions) -> Evi
         measures=measures,
         tables=tuple(_table(flips, data) for flips in done),
         caveats=(*_caveats(done, data), *(f"Not flipped: {reason}." for reason in reasons)),
+        altered=partial(_altered, done, data),
     )
 
 
@@ -138,16 +150,50 @@ def _flip(
     """Ask the model once for each group that the attribute can be set to."""
     import numpy as np
 
-    columns = list(next(item for item in data.features if item.name == name).columns)
+    columns = next(item for item in data.features if item.name == name).columns
     after = np.empty((len(data), len(patterns)), dtype=np.int64)
     usable = predictions.finite.copy()
     for index, pattern in enumerate(patterns.values()):
-        inputs = data.inputs.reshape(len(data), -1).copy()
-        inputs[:, columns] = pattern
-        scores = model.predict(inputs.reshape(data.inputs.shape)).numpy()
+        scores = model.predict(_set_to(data.inputs, columns, pattern)).numpy()
         after[:, index] = scores.argmax(axis=1)
         usable &= np.isfinite(scores).all(axis=1)
-    return _Flips(name, tuple(patterns), state, predictions.predicted, after, usable)
+    values = tuple(patterns.values())
+    return _Flips(name, tuple(patterns), state, predictions.predicted, after, usable, columns, values)
+
+
+def _set_to(inputs: Floats, columns: tuple[int, ...], pattern: Floats) -> Floats:
+    """Copies of inputs [n, ...] whose columns hold the pattern."""
+    made = inputs.reshape(len(inputs), -1).copy()
+    made[:, list(columns)] = pattern
+    return made.reshape(inputs.shape)
+
+
+def _altered(done: list[_Flips], data: Dataset, item: Measure) -> Iterator[Altered]:
+    """The flips behind a number, with the people whose decision each one turns."""
+    turned = _TURNED[item.name]
+    for flips in done:
+        for place, group in enumerate(flips.groups):
+            case = {"attribute": flips.attribute, "to": group}
+            if item.settings.items() <= case.items():
+                fell = flips.usable & (flips.state >= 0) & _turns(flips, place, turned, data.favourable)
+                yield Altered(
+                    words=f"{flips.attribute} set to {group}",
+                    rows=fell.nonzero()[0],
+                    make=partial(_flipped, data, flips.columns, flips.patterns[place]),
+                    turned=turned,
+                )
+
+
+def _turns(flips: _Flips, place: int, turned: Turned, favourable: int | None) -> Flags:
+    """[N] whether the flip turns the decision in this way."""
+    after = flips.after[:, place]
+    had, has = flips.before == favourable, after == favourable
+    ways: dict[Turned, Flags] = {"other": flips.before != after, "lost": had & ~has, "gained": ~had & has}
+    return ways[turned]
+
+
+def _flipped(data: Dataset, columns: tuple[int, ...], pattern: Floats, rows: Ints) -> Floats:
+    return _set_to(data.inputs[rows], columns, pattern)
 
 
 def _measures(flips: _Flips, favourable: int | None) -> Iterator[Measure]:

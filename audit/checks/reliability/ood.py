@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import Field
 
+from audit.arrays import opened_arrays
 from audit.check import check
 from audit.checks.reliability.shifted import spoiler
 from audit.dataset import Dataset, Doubles, Floats, Ints, sample_rows
@@ -162,14 +163,12 @@ def read_foreign(path: Path, data: Dataset, model: Model) -> Floats:
 
 
 def _array(path: Path) -> Any:
-    import zipfile
-
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            names = list(getattr(archive, "files", ()))
+        with opened_arrays(path) as archive:
+            names = list(archive)
             name = next((item for item in _ARRAYS if item in names), None)
             array = None if name is None else archive[name]
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+    except ValueError as error:
         raise LoadError(f"{path} is not a readable .npz file of plain arrays: {error}.") from None
     if array is None:
         raise LoadError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -13,16 +14,26 @@ from pydantic import AfterValidator, ValidationInfo
 from audit.attack.catalogue import bounded, installed, offered, unknown_argument, unknown_attack, usual_norm
 from audit.attack.space import Scale
 from audit.check import check
-from audit.checks.robustness.curve import Radii, Rows, robust_evidence
-from audit.checks.robustness.self_checks import SelfCheck, identity, monotone, not_weaker, slack, verified
+from audit.checks.robustness.curve import Radii, Rows, nearest_first, robust_evidence
+from audit.checks.robustness.self_checks import (
+    BLIND_OF_STANDING,
+    SelfCheck,
+    identity,
+    monotone,
+    not_weaker,
+    slack,
+    unreliable,
+    verified,
+)
 from audit.errors import ConfigError, NotApplicable
-from audit.evidence import Evidence, Measure, Table
+from audit.evidence import Altered, Evidence, Measure, Table
 from audit.quantile import counted
 from audit.stats import measure
 
 if TYPE_CHECKING:
     from audit.attack.art import ArtResult
-    from audit.attack.result import Flags
+    from audit.attack.curve import Target
+    from audit.attack.result import AttackResult, Flags
     from audit.dataset import Dataset, Doubles
     from audit.products.adversaries import Adversaries
 
@@ -80,7 +91,8 @@ def art(
     not answer how robust the model is: use robustness.worst_case for that. Many attacks of the library are
     slow, weak with their own arguments, or look for other things than the smallest change. An attack that is
     made for other kinds of models, or that is broken with the installed packages, is not applicable, with
-    the reason.
+    the reason. Where the model hides the gradients that an attack follows, its numbers can never count as a
+    pass.
 
     Settings: `attack` (a class of art.attacks.evasion), `arguments` (handed to it; steps, confidence and so
     on), `epsilon` (radii; raw input units for images, standard deviations of a column for tabular data; the
@@ -110,13 +122,20 @@ def art(
     found = art_result(target, radii, how, data.modality)
     noise = adversaries.noise(radii, rows=rows, scale=scale, norm=how.norm)
     result = found.attack
-    checks = [identity(result), not_weaker(result, noise, "random noise"), monotone(result), _held(found)]
+    checks = [
+        identity(result),
+        *_usable(target, result),
+        not_weaker(result, noise, "random noise"),
+        monotone(result),
+        _held(found),
+    ]
     evidence = robust_evidence(result, data, space, checks, asked, justification)
     return replace(
         evidence,
-        measures=[*evidence.measures, *_distances(found, data, how.norm)],
+        measures=[*evidence.measures, *_distances(found, data, how.norm, unreliable(checks, radii[-1]))],
         tables=(_table(found), *evidence.tables),
         caveats=(*evidence.caveats, *_caveats(found, how.norm)),
+        altered=partial(_altered, found),
     )
 
 
@@ -127,6 +146,27 @@ def _refuse(attack: str, arguments: dict[str, Any]) -> None:
     wrong = unknown_attack(attack) or unknown_argument(attack, list(arguments))
     if wrong:
         raise ConfigError(f'checks.settings."robustness.art": {wrong}.')
+
+
+def _usable(target: Target, result: AttackResult) -> Iterator[SelfCheck]:
+    """Of an attack that follows gradients: whether there are any at the rows that it attacks."""
+    from audit.attack.art import followed
+    from audit.attack.probes import slopes
+
+    loss = followed(result.method)
+    if loss is None or not result.attacked:
+        return
+    seen = slopes(target, loss)
+    blind = seen.zero + seen.nan
+    why = f"{blind} of {seen.rows} rows give no usable gradient (zero or not finite)"
+    bad = blind > BLIND_OF_STANDING * seen.rows
+    yield SelfCheck(
+        name="the gradient is usable",
+        rule="fails when the gradient that such an attack follows is zero or not finite at more than 10 % of "
+        "the rows attacked",
+        evidence=f"{seen.zero} zero and {seen.nan} not finite, of {seen.rows} rows (loss {loss})",
+        failed={entry.epsilon: why for entry in result.at if entry.epsilon > 0} if bad else {},
+    )
 
 
 def _held(found: ArtResult) -> SelfCheck:
@@ -141,7 +181,7 @@ def _held(found: ArtResult) -> SelfCheck:
     return replace(verified(result), evidence=f"rejected at any distance: {told}", failed=failed)
 
 
-def _distances(found: ArtResult, data: Dataset, norm: str) -> Iterator[Measure]:
+def _distances(found: ArtResult, data: Dataset, norm: str, doubt: str) -> Iterator[Measure]:
     """The median distance among the rows for which an example was found, whole and by group."""
     if found.distances is None:
         return
@@ -157,8 +197,20 @@ def _distances(found: ArtResult, data: Dataset, norm: str) -> Iterator[Measure]:
             better="higher",
             group=group,
             settings={"norm": norm},
+            unreliable=doubt,
             reason=f"no verified example was found for any of {int(attacked.sum())} rows attacked",
         )
+
+
+def _altered(found: ArtResult, item: Measure) -> Iterator[Altered]:
+    """The examples behind the median distance; those of an epsilon are the attack's own."""
+    if item.name != "median_distance_found" or found.distances is None or item.value is None:
+        return
+    result = found.attack
+    rows, examples = result.adversarial(result.at[-1].epsilon)
+    far = found.distances[np.searchsorted(result.rows, rows)]
+    how = {key: str(result.settings[key]) for key in ("norm", "scale")}
+    yield from nearest_first(rows, far, examples, item.value, method=result.method, **how)
 
 
 def _groups(found: ArtResult, data: Dataset) -> Iterator[tuple[dict[str, str], Flags]]:

@@ -13,6 +13,7 @@ from audit.attack.sanity import Looked, against, look, untested
 from audit.attack.space import Scale
 from audit.check import check
 from audit.checks.robustness.curve import LARGEST, Rows
+from audit.checks.robustness.setting import in_words
 from audit.errors import NotApplicable, NotEvaluable
 from audit.evidence import Doubt, Evidence, Figure, Measure, Table
 from audit.stats import measure, proportion
@@ -78,6 +79,7 @@ _FIXED = "some columns may not move, so the whole range need not reach every row
         "clean_accuracy",
         "robust_accuracy",
     },
+    doubts={(name, item) for name in DOUBTED_CHECKS for item in DOUBTED_MEASURES},
 )
 def attack_sanity(
     data: Dataset,
@@ -467,7 +469,9 @@ def _attacks(trial: _Trial) -> Table:
     return Table(
         name="attacks",
         title="What each attack did",
-        columns=("attack", "epsilon", "rows attacked", "rows fooled", "forward rows", "backward rows"),
+        columns=(
+            "attack", "epsilon", "rows attacked", "rows fooled", "forward rows", "backward rows", "settings",
+        ),
         rows=[
             (
                 name,
@@ -476,11 +480,12 @@ def _attacks(trial: _Trial) -> Table:
                 int(result.at[-1].fooled.sum()),
                 result.forward_rows,
                 result.backward_rows,
+                in_words(result),
             )
             for name, result in trial.results.items()
         ],
         note="All on the same rows. What it took to train the imitation is not counted: it is another model.",
-    )
+    )  # fmt: skip
 
 
 def _figure(measures: list[Measure], epsilon: float) -> Figure:

@@ -13,7 +13,16 @@ from pydantic import Field
 from audit.attack.space import Scale, Space
 from audit.check import check
 from audit.checks.robustness.curve import Radii, Rows, why
-from audit.checks.robustness.self_checks import SelfCheck, gradients, identity, monotone, unreliable, verified
+from audit.checks.robustness.self_checks import (
+    SelfCheck,
+    gradients,
+    identity,
+    monotone,
+    table,
+    unreliable,
+    verified,
+)
+from audit.checks.robustness.setting import setting
 from audit.dataset import Dataset
 from audit.evidence import Evidence, Figure, Measure, Table
 from audit.stats import measure, proportion
@@ -110,10 +119,11 @@ def certified(
     ]
     return Evidence(
         measures=measures,
-        tables=(_counts(found, asked),),
+        tables=(_counts(found, asked), table(checks, result.attacked), setting(result)),
         figures=(_curve(measures),),
         caveats=tuple(_caveats(found, method, bounds == "auto", space, justification))
         + _sampled(len(looked_at), len(data)),
+        attack=result,
     )
 
 

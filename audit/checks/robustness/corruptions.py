@@ -16,10 +16,10 @@ from audit.check import check
 from audit.checks.robustness.curve import Rows
 from audit.dataset import Dataset, Ints, sample_rows
 from audit.errors import ConfigError, NotApplicable, nearest
-from audit.evidence import Evidence, Figure, Measure, Table
+from audit.evidence import Altered, Evidence, Figure, Measure, Table
 from audit.shift import tabular
 from audit.shift.corruptions import CORRUPTIONS, LARGE_FROM, corrupt, refuse_shape
-from audit.shift.outcome import Flags, curve, groups, mean_share, still_right
+from audit.shift.outcome import Flags, changed, curve, groups, mean_share, still_right
 from audit.stats import proportion
 
 if TYPE_CHECKING:
@@ -129,6 +129,7 @@ def corruptions(
         tables=(_table(seen, plan),),
         figures=tuple(_figures(measures, seen, plan, data)),
         caveats=tuple(_caveats(seen, plan, data, justification)),
+        altered=partial(_altered, model, data, seen, plan),
     )
 
 
@@ -231,6 +232,19 @@ def _look(
 
 def _spoil(plan: _Plan, name: str, severity: int, inputs: Tensor, rows: Ints) -> Tensor:
     return plan.apply(inputs, name, severity, rows)
+
+
+def _altered(model: Model, data: Dataset, seen: _Seen, plan: _Plan, item: Measure) -> Iterator[Altered]:
+    """The corruptions behind a number, with the rows that were right and fell to each."""
+    for place, name in enumerate(seen.names):
+        for level, severity in enumerate(seen.severities):
+            case = {"corruption": name, "family": plan.families[name], "severity": severity}
+            if item.name != "clean_accuracy" and item.settings.items() <= case.items():
+                yield Altered(
+                    words=f"{name} at severity {severity}",
+                    rows=seen.rows[seen.clean & ~seen.right[place, level]],
+                    make=partial(changed, model, data, partial(_spoil, plan, name, severity)),
+                )
 
 
 def _measures(seen: _Seen, plan: _Plan, data: Dataset) -> Iterator[Measure]:

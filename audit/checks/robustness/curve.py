@@ -9,8 +9,9 @@ from pydantic import Field
 from audit.attack.result import AtEpsilon, AttackResult, Flags
 from audit.attack.space import Space
 from audit.checks.robustness.self_checks import SelfCheck, table, unreliable
-from audit.dataset import Dataset
-from audit.evidence import Evidence, Figure, Measure, Table
+from audit.checks.robustness.setting import setting
+from audit.dataset import Dataset, Doubles, Floats, Ints
+from audit.evidence import Altered, Evidence, Figure, Measure, Table
 from audit.outcomes import attacked
 from audit.stats import proportion
 
@@ -61,12 +62,38 @@ def robust_evidence(
     ]
     return Evidence(
         measures=measures,
-        tables=(_counts(result), table(checks, result.attacked)),
+        tables=(_counts(result), table(checks, result.attacked), setting(result)),
         figures=tuple(_figures(measures, data)),
         caveats=tuple(_caveats(result, data, space, checks, justification)),
         outcomes=attacked(data, result),
         attack=result,
     )
+
+
+def nearest_first(
+    rows: Ints, distances: Doubles, examples: Floats, reach: float, **how: str
+) -> Iterator[Altered]:
+    """The examples that lie within a distance, the nearest first; nothing where there is none.
+
+    Args:
+        rows: [K] indices in the data, ascending.
+        distances: [K] how far the example of each lies.
+        examples: [K, ...] the examples.
+        reach: the largest distance.
+        how: `method`, `norm` and `scale` of the search.
+    """
+    near = np.flatnonzero(distances <= reach)
+    if not len(near):
+        return
+    order = near[np.argsort(distances[near], kind="stable")]
+    farthest = float(distances[order[-1]])
+
+    def make(chosen: Ints) -> Floats:
+        found: Floats = examples[np.searchsorted(rows, chosen)]
+        return found
+
+    words = f"moved by up to {farthest:.4g} ({how['norm']})"
+    yield Altered(words=words, rows=rows[order], make=make, attack={**how, "epsilon": farthest})
 
 
 def why(justification: str) -> str:

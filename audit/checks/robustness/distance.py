@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -9,8 +10,9 @@ from pydantic import Field
 
 from audit.attack.space import Scale
 from audit.check import check
-from audit.checks.robustness.curve import Rows
-from audit.evidence import Evidence, Figure, Measure, Table
+from audit.checks.robustness.curve import Rows, nearest_first
+from audit.checks.robustness.self_checks import slack
+from audit.evidence import Altered, Evidence, Figure, Measure, Table
 from audit.quantile import counted
 from audit.stats import measure, proportion
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 Norm = Literal["linf", "l2", "l1"]
 _BLIND_SHARE = 0.1
+_MISSED_SHARE = 0.1
 _POINTS = 41
 
 
@@ -66,17 +69,52 @@ def distance(
     space = adversaries.space(scale)
     found = adversaries.distances(Minimum(norm=norm, steps=steps), rows=rows, scale=scale)
     far = np.minimum(found.found, _diameter(space, norm))
+    answers = len(np.unique(adversaries.predictions.predicted[found.rows]))
+    doubt = _doubt(found, answers, free=bool((space.unit > 0).all()))
     measures = [
         item
         for group, members in _groups(found, data)
-        for item in _measures(found, far, members, group, norm, quantile)
+        for item in _measures(found, far, members, group, norm, quantile, doubt)
     ]
     return Evidence(
         measures=measures,
         tables=(_table(found),),
         figures=tuple(_curve(far[found.correct], norm)),
         caveats=tuple(_caveats(found, space, data)),
+        altered=partial(_altered, found, norm, space.scale),
     )
+
+
+def _altered(found: Distances, norm: Norm, scale: str, item: Measure) -> Iterator[Altered]:
+    """The examples behind a number: for a distance those that lie no further."""
+    reach = item.value if item.name == "adversarial_distance" else np.inf
+    if item.name == "clean_accuracy" or reach is None:
+        return
+    rows, far = found.rows[found.kept], found.found[found.kept]
+    yield from nearest_first(rows, far, found.examples, reach, method="distance", norm=norm, scale=scale)
+
+
+def _doubt(found: Distances, answers: int, *, free: bool) -> str:
+    """Why the distances may be far too large; empty where nothing speaks against the search.
+
+    Args:
+        found: what the search found.
+        answers: how many classes the model gives to the rows as they are.
+        free: whether nothing is held, so that each row can be changed into any other.
+    """
+    attacked = int(found.correct.sum())
+    missed = int(np.isinf(found.found).sum())
+    said = []
+    if found.zero > _BLIND_SHARE * attacked:
+        said.append(f"{found.zero} rows gave no usable gradient")
+    if found.rejected > slack(attacked):
+        said.append(f"{found.rejected} claimed examples did not hold")
+    if free and answers > 1 and missed > _MISSED_SHARE * attacked:
+        said.append(
+            f"no example was found for {missed} of {attacked} rows, though each can be changed into a row "
+            "that is answered otherwise"
+        )
+    return "; ".join(said)
 
 
 def _diameter(space: Space, norm: Norm) -> float:
@@ -96,16 +134,15 @@ def _groups(found: Distances, data: Dataset) -> Iterator[tuple[dict[str, str], F
 
 
 def _measures(
-    found: Distances, far: Doubles, members: Flags, group: dict[str, str], norm: Norm, q: float
+    found: Distances, far: Doubles, members: Flags, group: dict[str, str], norm: Norm, q: float, doubt: str
 ) -> Iterator[Measure]:
     attacked = found.correct & members
     n = int(attacked.sum())
     yield proportion("clean_accuracy", n, int(members.sum()), group=group, better="higher")
-    blind = found.zero > _BLIND_SHARE * max(1, int(found.correct.sum()))
     common: dict[str, Any] = {
         "group": group,
         "settings": {"norm": norm, "quantile": q},
-        "unreliable": f"{found.zero} rows gave no usable gradient" if blind else "",
+        "unreliable": doubt,
     }
     yield measure(
         "adversarial_distance",

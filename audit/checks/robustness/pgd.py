@@ -55,10 +55,10 @@ def pgd(
 
     Settings: `epsilon` (radii; raw input units for images, standard deviations of a column for tabular data),
     `norm` (linf: every coordinate by at most epsilon; l2: epsilon in length; l1: in sum), `steps`,
-    `step_size` (as a share of epsilon; 2.5 / steps unless given), `restarts`, `random_start`,
-    `loss` (cross_entropy or margin), `rows` (how many rows, drawn by the audit's seed; none for all),
-    `scale` (what epsilon counts), `justification` (why these radii). Source: Madry et al., 2018,
-    arXiv:1706.06083.
+    `step_size` (as a share of epsilon; 2.5 / steps unless given), `restarts` (one where
+    `random_start` is off, for all would start alike), `random_start`, `loss` (cross_entropy or margin),
+    `rows` (how many rows, drawn by the audit's seed; none for all), `scale` (what epsilon counts),
+    `justification` (why these radii). Source: Madry et al., 2018, arXiv:1706.06083.
     """
     from audit.attack.loop import Pgd
 

@@ -15,8 +15,8 @@ from audit.check import check
 from audit.checks.robustness.curve import Rows
 from audit.dataset import Dataset, Floats, Ints, sample_rows
 from audit.errors import ConfigError, NotApplicable, nearest
-from audit.evidence import Evidence, Figure, Measure, Table
-from audit.shift.outcome import Flags, curve, groups, mean_share, still_right
+from audit.evidence import Altered, Evidence, Figure, Measure, Table
+from audit.shift.outcome import Flags, changed, curve, groups, mean_share, still_right
 from audit.shift.series import STRENGTHS
 from audit.stats import proportion
 
@@ -58,14 +58,19 @@ class _Seen:
     Attributes:
         rows: [R] indices of the rows.
         clean: [R] classified correctly as they are.
-        cases: (perturbation, strength) of the K cases.
+        hows: K lists of the draws of one perturbation at one strength.
         right: [K, draws, R] classified correctly.
     """
 
     rows: Ints
     clean: Flags
-    cases: Sequence[tuple[str, float]]
+    hows: Sequence[Sequence[_How]]
     right: npt.NDArray[np.bool_]
+
+    @property
+    def cases(self) -> list[tuple[str, float]]:
+        """(perturbation, strength) of the K cases."""
+        return [(draws[0].name, draws[0].strength) for draws in self.hows]
 
 
 @check(
@@ -112,14 +117,15 @@ def series(
     names = _known(perturbations)
     cases = [(name, float(s)) for name in names for s in sorted(set(strengths or STRENGTHS[name]))]
     chosen = sample_rows(data, len(data) if rows is None else rows, seed)
-    right = _look(model, data, chosen, cases, draws, seed)
-    seen = _Seen(chosen, predictions.correct[chosen], cases, right)
+    hows = _hows(model, data, cases, draws, seed)
+    seen = _Seen(chosen, predictions.correct[chosen], hows, _look(model, data, chosen, hows))
     measures = list(_measures(seen, data))
     return Evidence(
         measures=measures,
         tables=(_table(seen),),
         figures=tuple(_figures(measures, names, data)),
         caveats=tuple(_caveats(seen, data, model, justification)),
+        altered=partial(_altered, model, data, seen),
     )
 
 
@@ -130,17 +136,21 @@ def _known(asked: Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys(asked or STRENGTHS))
 
 
-def _look(
-    model: Model, data: Dataset, rows: Ints, cases: Sequence[tuple[str, float]], draws: int, seed: int
-) -> npt.NDArray[np.bool_]:
-    """[K, draws, R] whether the model is right on each row under each case and draw."""
+def _hows(
+    model: Model, data: Dataset, cases: Sequence[tuple[str, float]], draws: int, seed: int
+) -> list[list[_How]]:
+    """K lists of `draws`."""
     spread = data.inputs.std(axis=(0, 2), dtype=np.float64).astype(np.float32)
-    right = np.zeros((len(cases), draws, len(rows)), dtype=np.bool_)
-    for place, (name, strength) in enumerate(cases):
-        for attempt in range(draws):
-            how = _How(name, strength, attempt, seed, spread, model.input_range)
-            right[place, attempt], _ = still_right(model, data, rows, partial(_change, how))
-    return right
+    return [
+        [_How(name, strength, attempt, seed, spread, model.input_range) for attempt in range(draws)]
+        for name, strength in cases
+    ]
+
+
+def _look(model: Model, data: Dataset, rows: Ints, hows: Sequence[Sequence[_How]]) -> npt.NDArray[np.bool_]:
+    """[K, draws, R] whether the model is right on each row under each case and draw."""
+    right = [[still_right(model, data, rows, partial(_change, how))[0] for how in draws] for draws in hows]
+    return np.array(right)
 
 
 def _change(how: _How, signals: Tensor, rows: Ints) -> Tensor:
@@ -148,6 +158,18 @@ def _change(how: _How, signals: Tensor, rows: Ints) -> Tensor:
 
     changed = perturb(signals, how.name, how.strength, rows, how.attempt, how.seed, how.spread)
     return changed if how.bounds is None else changed.clamp(*how.bounds)
+
+
+def _altered(model: Model, data: Dataset, seen: _Seen, item: Measure) -> Iterator[Altered]:
+    """The draws behind a number, with the rows that were right and fell to each."""
+    for place, draws in enumerate(seen.hows):
+        for attempt, how in enumerate(draws):
+            if item.settings == {"perturbation": how.name, "strength": how.strength}:
+                yield Altered(
+                    words=f"{how.name} of strength {how.strength:g}, draw {attempt + 1}",
+                    rows=seen.rows[seen.clean & ~seen.right[place, attempt]],
+                    make=partial(changed, model, data, partial(_change, how)),
+                )
 
 
 def _measures(seen: _Seen, data: Dataset) -> Iterator[Measure]:

@@ -13,10 +13,11 @@ from pydantic import Field
 from audit.attack.space import refuse_outside
 from audit.check import check
 from audit.checks.robustness.curve import Rows
+from audit.checks.robustness.self_checks import slack
 from audit.dataset import Dataset, Doubles, Ints, sample_rows
 from audit.errors import ConfigError, NotApplicable
-from audit.evidence import Evidence, Figure, Measure, Table
-from audit.shift.outcome import Flags, groups, mean_share, still_right
+from audit.evidence import Altered, Evidence, Figure, Measure, Table
+from audit.shift.outcome import Flags, changed, groups, mean_share, still_right
 from audit.stats import proportion
 
 if TYPE_CHECKING:
@@ -59,14 +60,24 @@ class _Found:
     Attributes:
         settings: the bounds, for the measures.
         fooled: [R] a verified move that fools the model was found.
+        moves: [R, 3] that move; no movement where none was found.
         tried: number of moves in the grid, those of smaller grids within it included.
         rejected: claims that a fresh pass did not confirm.
     """
 
     settings: Mapping[str, float]
     fooled: Flags
+    moves: Doubles
     tried: int
     rejected: int
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """One random move of each row: [R, 3] the moves, [R] whether the model is right under them."""
+
+    moves: Doubles
+    right: Flags
 
 
 @check(
@@ -121,13 +132,14 @@ def spatial(
     low, high = _range(model, data)
     frame = _Frame(model, data, chosen, predictions.correct[chosen], padding, low, high)
     found = _search(frame, rotation, translation, angles, shifts)
-    shares = _average(frame, rotation, translation, draws, seed)
-    measures = list(_measures(frame, found, shares))
+    drawn = [_at_random(frame, rotation, translation, attempt, seed) for attempt in range(draws)]
+    measures = list(_measures(frame, found, np.mean([part.right for part in drawn], axis=0)))
     return Evidence(
         measures=measures,
         tables=(_table(frame, found),),
         figures=tuple(_figures(measures, data)),
         caveats=tuple(_caveats(frame, justification)),
+        altered=partial(_altered, frame, found, drawn),
     )
 
 
@@ -156,7 +168,10 @@ def _search(frame: _Frame, rotation: float, translation: float, angles: int, shi
     fallen = found[0].fooled | found[1].fooled
     rest = _over(frame, both, frame.correct & ~fallen, rotation, translation)
     tried = sum(part.tried for part in (*found, rest))
-    return [*found, _Found(rest.settings, fallen | rest.fooled, tried, rest.rejected)]
+    # Shifts were searched on rows that had fallen to a turn too; one move of each row is kept.
+    by_shift = np.where(found[0].fooled[:, None], 0.0, found[1].moves)
+    moves = found[0].moves + by_shift + rest.moves
+    return [*found, _Found(rest.settings, fallen | rest.fooled, moves, tried, rest.rejected)]
 
 
 def _over(frame: _Frame, moves: Doubles, searched: Flags, rotation: float, translation: float) -> _Found:
@@ -173,8 +188,9 @@ def _over(frame: _Frame, moves: Doubles, searched: Flags, rotation: float, trans
     confirmed = claimed[~_holds(frame, claimed, chosen[claimed])]
     fooled = np.zeros(len(searched), dtype=np.bool_)
     fooled[confirmed] = True
+    chosen[~fooled] = 0.0
     settings = {"rotation": rotation, "translation": translation}
-    return _Found(settings, fooled, len(moves), len(claimed) - len(confirmed))
+    return _Found(settings, fooled, chosen, len(moves), len(claimed) - len(confirmed))
 
 
 def _holds(frame: _Frame, places: Ints, moves: Doubles) -> Flags:
@@ -192,19 +208,49 @@ def _move(frame: _Frame, order: Ints, moves: Doubles, images: Tensor, rows: Ints
     return moved(images, frame.model.tensor(mine), frame.padding, frame.low).clamp(frame.low, frame.high)
 
 
-def _average(frame: _Frame, rotation: float, translation: float, draws: int, seed: int) -> Doubles:
-    """[R] share of random moves under which each row is classified correctly."""
+def _at_random(frame: _Frame, rotation: float, translation: float, attempt: int, seed: int) -> _Drawn:
+    """A random move of each row within the bounds."""
     import torch
 
     from audit.draws import Draws
 
     bounds = np.array([rotation, translation, translation])
-    right = np.zeros(len(frame.rows))
-    for attempt in range(draws):
-        numbers = Draws(frame.rows, seed, f"{_PURPOSE} {attempt}", torch.device("cpu")).uniform((3,))
-        moves = (numbers.numpy().astype(np.float64) * 2 - 1) * bounds
-        right += _holds(frame, np.arange(len(frame.rows)), moves)
-    return right / draws
+    numbers = Draws(frame.rows, seed, f"{_PURPOSE} {attempt}", torch.device("cpu")).uniform((3,))
+    moves = (numbers.numpy().astype(np.float64) * 2 - 1) * bounds
+    return _Drawn(moves, _holds(frame, np.arange(len(frame.rows)), moves))
+
+
+def _altered(
+    frame: _Frame, found: Sequence[_Found], drawn: Sequence[_Drawn], item: Measure
+) -> Iterator[Altered]:
+    """The moves behind a number, with the rows that were right and fell to each."""
+    if item.name == "average_accuracy":
+        for attempt, draw in enumerate(drawn):
+            words = f"{_named(item.settings)} at random, draw {attempt + 1}"
+            yield _moved_rows(frame, words, frame.correct & ~draw.right, draw.moves)
+    for part in found:
+        if item.name != "average_accuracy" and part.settings == item.settings:
+            for move in np.unique(part.moves[part.fooled], axis=0):
+                mine = part.fooled & (part.moves == move).all(axis=1)
+                yield _moved_rows(frame, _worded(move), mine, part.moves)
+
+
+def _moved_rows(frame: _Frame, words: str, fell: Flags, moves: Doubles) -> Altered:
+    change = partial(_move, frame, frame.rows, moves)
+    return Altered(words=words, rows=frame.rows[fell], make=partial(changed, frame.model, frame.data, change))
+
+
+def _worded(move: Doubles) -> str:
+    turn, down, right = move.tolist()
+    words = [f"turned by {turn:g} degrees"] if turn else []
+    shifted = f"shifted by {down:.3g} of the height and {right:.3g} of the width"
+    return " and ".join([*words, *([shifted] if down or right else [])])
+
+
+def _doubt(parts: Sequence[_Found], frame: _Frame) -> str:
+    """Why the rows that withstood may be too many: moves that fooled the model once and not again."""
+    lost = sum(part.rejected for part in parts)
+    return f"{lost} claimed examples did not hold" if lost > slack(int(frame.correct.sum())) else ""
 
 
 def _measures(frame: _Frame, found: Sequence[_Found], shares: Doubles) -> Iterator[Measure]:
@@ -212,9 +258,11 @@ def _measures(frame: _Frame, found: Sequence[_Found], shares: Doubles) -> Iterat
         total, correct = int(members.sum()), int((frame.correct & members).sum())
         nobody = "" if correct else f"0 of {total} rows are classified correctly, so none was searched"
         yield proportion("clean_accuracy", correct, total, group=group, better="higher")
-        for part in found:
+        for number, part in enumerate(found):
             fallen = int((part.fooled & members).sum())
-            common: dict[str, Any] = {"group": group, "settings": part.settings}
+            # Moves of both kinds go on from what turns and shifts alone left standing.
+            doubt = _doubt(found if number > 1 else [part], frame)
+            common: dict[str, Any] = {"group": group, "settings": part.settings, "unreliable": doubt}
             yield proportion("robust_accuracy", correct - fallen, total, better="higher", **common)
             yield proportion("attack_success_rate", fallen, correct, better="lower", reason=nobody, **common)
         mine = shares[members].tolist()

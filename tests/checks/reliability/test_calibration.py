@@ -1,6 +1,7 @@
 """Calibration on scores whose truth is known: temperature 1 is right, logits times 3 are overconfident."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -146,6 +147,16 @@ def test_small_groups_are_shown_and_not_judged():
     missing = only(evidence, "expected_calibration_error_difference", feature="g")
     assert missing.value is None
     assert "fewer than two known groups" in missing.reason
+
+
+def test_a_group_without_a_row_is_undefined_and_ends_nothing():
+    data = population(rows=400)
+    rare = replace(data, sensitive={"g": replace(data.sensitive["g"], groups=("A", "B", "C"))})
+    evidence = run(rare)
+    mine = [m for m in evidence.measures if dict(m.group) == {"g": "C"} and not m.settings]
+    assert {m.name for m in mine} >= {"expected_calibration_error", "overconfidence", "brier", "log_loss"}
+    assert all(m.value is None and m.reason and m.n == 0 for m in mine)
+    assert only(evidence, "brier", {"g": "A"}) == only(run(data), "brier", {"g": "A"})
 
 
 def test_no_wrong_row_leaves_the_confidence_of_errors_undefined():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from masks import Louder, Plain, Quantised
 from networks import fgsm_trained
 from torch import nn
 
@@ -262,3 +263,46 @@ def test_distances_on_published_weights_are_no_nearer_than_our_own_search_finds(
 def test_the_text_says_whose_attack_it_is_and_who_judged_it():
     assert "third-party" in art.title
     assert "judged again by us" in " ".join(art.text.split())
+
+
+def digits(mask):
+    """Images whose brighter half is their class, and a network that sees it; class 1 is the lower half."""
+    draw = np.random.default_rng(0)
+    labels = draw.integers(0, 2, 60)
+    inputs = draw.uniform(0.3, 0.5, (60, 1, 4, 4)).astype(np.float32)
+    for image, label in zip(inputs, labels, strict=True):
+        image[0, 2 * label : 2 * label + 2] += 0.2
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+    with torch.no_grad():
+        net[1].weight.copy_(torch.tensor([[1.0] * 8 + [0.0] * 8, [0.0] * 8 + [1.0] * 8]))
+        net[1].bias.zero_()
+    model = Model(module=mask(net).eval(), device=torch.device("cpu"), input_range=(0.0, 1.0))
+    return model, Dataset(inputs=inputs, labels=labels, modality="image", classes=("upper", "lower"))
+
+
+@pytest.mark.parametrize("attack", ["FastGradientMethod", "ProjectedGradientDescent", "DeepFool"])
+def test_a_model_that_hides_its_gradient_does_not_look_robust(attack):
+    plain, hidden = (measured(*digits(mask), attack=attack, epsilon=[0.2]) for mask in (Plain, Quantised))
+    assert not one(plain, "robust_accuracy", 0.2).unreliable
+    assert one(hidden, "robust_accuracy", 0.2).value > 0.9
+    assert "60 of 60 rows give no usable gradient" in one(hidden, "robust_accuracy", 0.2).unreliable
+    checked = {row["check"]: row["result"] for row in table(hidden, "self_checks")}
+    assert checked["the gradient is usable"] == "failed"
+    if attack == "DeepFool":
+        assert "no usable gradient" in one(hidden, "median_distance_found").unreliable
+
+
+def test_logits_too_loud_for_the_loss_are_doubted_where_it_is_the_loss_that_is_followed():
+    loud = digits(lambda net: Louder(Louder(net)))
+    assert (
+        "usable gradient"
+        in one(measured(*loud, attack="FastGradientMethod"), "robust_accuracy", 8 / 255).unreliable
+    )
+    follows_scores = measured(*loud, attack="DeepFool", epsilon=[3.0])
+    assert not one(follows_scores, "robust_accuracy", 3.0).unreliable
+
+
+def test_an_attack_that_follows_no_gradient_is_not_asked_for_one():
+    how = {"max_iter": 1, "max_eval": 20, "init_eval": 5}
+    evidence = measured(*digits(Quantised), attack="HopSkipJump", epsilon=[0.2], rows=8, arguments=how)
+    assert "the gradient is usable" not in {row["check"] for row in table(evidence, "self_checks")}

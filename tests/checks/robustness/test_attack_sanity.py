@@ -11,14 +11,17 @@ from networks import LeNet
 
 from audit.attack import sanity
 from audit.checks.robustness.attack_sanity import attack_sanity
+from audit.config import Config
 from audit.dataset import Dataset, Feature
 from audit.errors import ConfigError, NotEvaluable
 from audit.judge import judge
 from audit.model import Model, Passes, state_hash
+from audit.plan import Options, plan_run
 from audit.policy import Limit, Policy, Verdict
 from audit.products.adversaries import adversaries
 from audit.products.predictions import predictions
 from audit.record import SCHEMA, Finding, Outcome, Planned, Record, canonical, finding_from
+from audit.registry import installed_checks
 from audit.stats import interval_at, proportion
 
 EPSILON, ROWS = 0.25, 64
@@ -211,6 +214,30 @@ def a_finding(check, evidence=None, measures=()):
         doubts=tuple(evidence.doubts if evidence else ()),
     )
     return finding_from(json.loads(canonical(made)))
+
+
+@pytest.mark.parametrize("name", ["quantised", "labels only"])
+def test_it_doubts_what_it_declares_to_and_no_more(found, name):
+    (doubt,) = found[name].doubts
+    assert {(check, item) for check in doubt.checks for item in doubt.measures} == attack_sanity.doubts
+
+
+@pytest.mark.parametrize(("skip", "said"), [((), 0), (("robustness.attack_sanity",), 1)])
+def test_a_limit_that_holds_without_it_is_told_with_a_warning(found, skip, said):
+    limits = {"robustness.worst_case": {"robust_accuracy": {"at_least": 0.5}}}
+    config = Config.model_validate(
+        {"model": {"path": "m.pt2"}, "data": {"path": "d.csv"}, "policy": {"limits": limits},
+         "checks": {"run": ["robustness.worst_case", "robustness.attack_sanity"]}}
+    )  # fmt: skip
+    plan, left_out = plan_run(config, Options(skip=skip), installed_checks())
+    number = proportion("robust_accuracy", 95, 100, settings={"epsilon": EPSILON}, better="higher")
+    held = a_finding("robustness.worst_case", measures=(number,))
+    sane = () if skip else (a_finding("robustness.attack_sanity", found["plain"]),)
+    outcome = judge(replace(a_record(held, *sane), plan=plan, left_out=left_out)).verdict
+    assert (outcome.verdict, outcome.exit_code, len(outcome.reasons)) == (Verdict.PASS, 0, said)
+    if said:
+        assert "no robustness.attack_sanity was measured (the command line left it out" in outcome.reasons[0]
+        assert "robust_accuracy of robustness.worst_case" in outcome.reasons[0]
 
 
 @pytest.mark.parametrize(

@@ -86,3 +86,47 @@ def test_groups_are_told_apart_and_the_model_is_left_as_it_was():
     evidence = measured(rows(sensitive=sensitive), model)
     assert one(evidence, site="near").high < one(evidence, site="far").low
     assert state_hash(model.module) == before
+
+
+class Moody(nn.Module):
+    """Decides on the sum of a row; noise in every pass lets no claim near the boundary hold."""
+
+    def forward(self, points):
+        other = points.flatten(1).sum(dim=1) - 1 + 0.3 * torch.randn(len(points))
+        return torch.stack([other * 0, other], dim=1)
+
+
+class Misled(nn.Module):
+    """Decides on the first number; the gradient that it shows is that of the second."""
+
+    def forward(self, points):
+        value, shown = (points[:, 0] > 0.5).float() - 0.5, points[:, 1] * 1e-3
+        other = value + shown - shown.detach()
+        return torch.stack([other * 0, other], dim=1)
+
+
+def of(network):
+    return Model(module=network.eval(), device=torch.device("cpu"), input_range=(0.0, 1.0))
+
+
+def test_claims_that_do_not_hold_make_no_robust_model():
+    torch.manual_seed(0)
+    labels = (POINTS.sum(axis=1) > 1).astype(np.int64)
+    data = Dataset(inputs=POINTS, labels=labels, modality="series", classes=("no", "yes"))
+    evidence = measured(data, of(Moody()))
+    assert "claimed examples did not hold" in one(evidence).unreliable
+    assert "claimed examples did not hold" in one(evidence, "attack_success_rate").unreliable
+
+
+def test_a_search_that_misses_what_the_other_rows_show_to_be_there_is_not_relied_on():
+    labels = (POINTS[:, 0] > 0.5).astype(np.int64)
+    data = Dataset(inputs=POINTS, labels=labels, modality="series", classes=("no", "yes"))
+    found = one(measured(data, of(Misled())))
+    assert found.value == pytest.approx(np.sqrt(2), rel=0.5)
+    assert "answered otherwise" in found.unreliable
+    assert not one(measured(rows())).unreliable
+
+
+def test_where_every_row_is_answered_alike_a_search_may_find_nothing():
+    data = Dataset(inputs=POINTS, labels=np.zeros(80, np.int64), modality="series", classes=("no", "yes"))
+    assert not one(measured(data, linear(bias=-100.0))).unreliable

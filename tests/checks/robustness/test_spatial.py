@@ -138,6 +138,20 @@ def test_a_claim_that_a_fresh_pass_does_not_confirm_does_not_count():
     evidence = measured(model, data, rotation=30, translation=0)
     assert value(evidence, "robust_accuracy", 30, 0.0).value == 1
     assert evidence.tables[0].rows[0][-1] == 3
+    assert value(evidence, "robust_accuracy", 30, 0.0).unreliable == "3 claimed examples did not hold"
+
+
+def test_answers_drawn_anew_in_each_pass_make_no_robust_model():
+    class Noisy(nn.Module):
+        def forward(self, images):
+            other = images.mean(dim=(1, 2, 3)) * 0 - 0.3 + torch.randn(len(images)) * 0.2
+            return torch.stack([other * 0, other], dim=1)
+
+    torch.manual_seed(0)
+    model, data = setup(bars([1, 2, 3, 4, 5, 6, 7] * 5), np.zeros(35, np.int64), Noisy())
+    evidence = measured(model, data)
+    for rotation, translation in ((30.0, 0.0), (0.0, 0.1), (30.0, 0.1)):
+        assert "did not hold" in value(evidence, "robust_accuracy", rotation, translation).unreliable
 
 
 def test_a_fragile_group_is_seen_by_name():
