@@ -487,6 +487,7 @@ import audit
 record = audit.compare({str(a)!r}, {str(b)!r})
 from audit.render import render_comparison
 from audit.markdown import comparison_markdown
+from audit.reproducer import keep_changes
 print(len(render_comparison(record)) > 1000, len(comparison_markdown(record)) > 500)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
