@@ -291,7 +291,7 @@ def _doubts(measures: Sequence[Measure], capability: Capability, record: Record)
         doubt.reason
         for finding in record.findings
         for doubt in finding.doubts
-        if capability.check in doubt.checks and any(item.name in doubt.measures for item in measures)
+        if any(doubt.speaks_of(capability.check, item.name) for item in measures)
     ]
     return list(dict.fromkeys(filter(None, said)))[:_LISTED]
 

@@ -91,12 +91,15 @@ class Figure:
     data: Mapping[str, Any]
 
 
+EVERY_CHECK = "*"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Doubt:
     """What one check found that makes numbers of other checks unfit to pass.
 
     Attributes:
-        checks: full names of the checks it speaks of.
+        checks: full names of the checks it speaks of; `EVERY_CHECK` for all, those of plugins among them.
         measures: names of their measures.
         reason: why they must not be relied on, as the end of a sentence.
     """
@@ -104,6 +107,10 @@ class Doubt:
     checks: Sequence[str]
     measures: Sequence[str]
     reason: str
+
+    def speaks_of(self, check: str, measure: str) -> bool:
+        """Whether a number of a check is among those in doubt."""
+        return measure in self.measures and (check in self.checks or EVERY_CHECK in self.checks)
 
 
 @dataclass(frozen=True, kw_only=True)

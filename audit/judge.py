@@ -73,10 +73,10 @@ def judge_finding(
 
 def _doubted(item: Measure, check: str, doubts: Sequence[Doubt]) -> Measure:
     """The measure as it is judged: unreliable for its own reasons and those that other findings give."""
-    against = [d.reason for d in doubts if check in d.checks and item.name in d.measures]
+    against = [doubt.reason for doubt in doubts if doubt.speaks_of(check, item.name)]
     if not against:
         return item
-    return replace(item, unreliable="; ".join(filter(None, [item.unreliable, *against])))
+    return replace(item, unreliable="; ".join(dict.fromkeys(filter(None, [item.unreliable, *against]))))
 
 
 def conclude(

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from audit.evidence import Doubt, Measure
+from audit.evidence import EVERY_CHECK, Doubt, Measure
 from audit.formats.answers import Answer, answers, left_out, record_sha256, told
 from audit.formats.text import as_json, file_of, line, moment, number, sha256_of, where
 from audit.policy import Verdict
@@ -160,7 +160,8 @@ def _doubts(finding: Finding, item: Measure) -> Iterator[str]:
 
 def _against(doubt: Doubt) -> str:
     """What a finding says against numbers of other checks."""
-    named = f"{', '.join(doubt.measures)} of {', '.join(doubt.checks)}"
+    checks = ("every check" if name == EVERY_CHECK else name for name in doubt.checks)
+    named = f"{', '.join(doubt.measures)} of {', '.join(checks)}"
     return f"{named} must not be relied on: {sentence(doubt.reason)}"
 
 

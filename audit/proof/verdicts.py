@@ -65,9 +65,11 @@ def _doubted(item: Json, record: Json, finding: Json) -> Json:
         doubt["reason"]
         for other in record["findings"]
         for doubt in other["doubts"]
-        if finding["check"] in doubt["checks"] and item["name"] in doubt["measures"]
+        if {finding["check"], "*"} & set(doubt["checks"]) and item["name"] in doubt["measures"]
     ]
-    return {**item, "unreliable": "; ".join(text for text in [item["unreliable"], *against] if text)}
+    # One reason may come by two ways, and is said once.
+    said = list(dict.fromkeys(text for text in [item["unreliable"], *against] if text))
+    return {**item, "unreliable": "; ".join(said)}
 
 
 def _meant(pool: Sequence[Json], limit: Json) -> list[Json]:

@@ -88,7 +88,9 @@ def aimed_limits(draw, pool):
 def findings(draw, check):
     status = draw(st.sampled_from(["measured"] * 6 + ["broken", "not_applicable", "not_evaluable"]))
     found = draw(st.lists(measures(), min_size=1, max_size=6)) if status == "measured" else []
-    doubt = Doubt(checks=["a.one"], measures=["accuracy"], reason="another check says so")
+    doubt = Doubt(
+        checks=[draw(st.sampled_from(["a.one", "*"]))], measures=["accuracy"], reason="another check says so"
+    )
     doubts = (doubt,) if draw(st.integers(0, 5)) == 0 else ()
     reason = "" if status == "measured" else "why"
     return Finding(

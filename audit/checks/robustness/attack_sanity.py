@@ -15,7 +15,7 @@ from audit.check import check
 from audit.checks.robustness.curve import LARGEST, Rows
 from audit.checks.robustness.setting import in_words
 from audit.errors import NotApplicable, NotEvaluable
-from audit.evidence import Doubt, Evidence, Figure, Measure, Table
+from audit.evidence import EVERY_CHECK, Doubt, Evidence, Figure, Measure, Table
 from audit.stats import measure, proportion
 
 if TYPE_CHECKING:
@@ -111,7 +111,8 @@ def attack_sanity(
 
     The verdict is `trust`, `caution` or `do not rely` (measure `attack_trust`: 2, 1 or 0), by the rules in
     the table: a serious failure means do not rely, any other failure caution. With `do not rely` no limit on
-    robust accuracy, success rate or distance in this audit can count as held. The checks found something or
+    robust accuracy in this audit, whichever check measured it, and none on a success rate or distance of an
+    attack can count as held. The checks found something or
     found nothing; finding nothing does not prove that a stronger attack would fail.
 
     Settings: `epsilon` (the radius; the middle one of the usual three unless given), `norm` (linf or l2),
@@ -451,7 +452,10 @@ def _why(looked: list[Looked]) -> str:
 
 def _doubts(looked: list[Looked]) -> Iterator[Doubt]:
     if sanity.grade(looked) == sanity.DO_NOT_RELY:
-        yield Doubt(checks=DOUBTED_CHECKS, measures=DOUBTED_MEASURES, reason=_why(looked))
+        why = _why(looked)
+        yield Doubt(checks=DOUBTED_CHECKS, measures=DOUBTED_MEASURES, reason=why)
+        # A search of another kind is no better shown to be a real one, be it ours or a plugin's.
+        yield Doubt(checks=(EVERY_CHECK,), measures=("robust_accuracy",), reason=why)
 
 
 def _checks(looked: list[Looked]) -> Table:

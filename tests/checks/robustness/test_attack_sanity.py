@@ -218,8 +218,9 @@ def a_finding(check, evidence=None, measures=()):
 
 @pytest.mark.parametrize("name", ["quantised", "labels only"])
 def test_it_doubts_what_it_declares_to_and_no_more(found, name):
-    (doubt,) = found[name].doubts
+    doubt, of_any = found[name].doubts
     assert {(check, item) for check in doubt.checks for item in doubt.measures} == attack_sanity.doubts
+    assert (of_any.checks, of_any.measures, of_any.reason) == (("*",), ("robust_accuracy",), doubt.reason)
 
 
 @pytest.mark.parametrize(("skip", "said"), [((), 0), (("robustness.attack_sanity",), 1)])
@@ -270,6 +271,9 @@ def test_a_limit_that_would_hold_does_not_where_the_attack_cannot_be_relied_on(f
         ("robustness.feasible", "favourable_lost_rate"),
         ("robustness.feasible", "favourable_gained_rate"),
         ("robustness.art", "median_distance_found"),
+        ("robustness.spatial", "robust_accuracy"),
+        ("robustness.corruptions", "robust_accuracy"),
+        ("plugin.of_somebody", "robust_accuracy"),
     ],
 )
 def test_whatever_rests_on_an_attack_is_in_doubt(found, check, name):
@@ -279,6 +283,22 @@ def test_whatever_rests_on_an_attack_is_in_doubt(found, check, name):
         record = a_record(held, a_finding("robustness.attack_sanity", found[mask]))
         judged = judge(record, Policy(limits=(limit,)))
         assert judged.findings[0].verdicts[0].verdict is verdict
+
+
+def test_a_reason_that_comes_by_two_ways_is_said_once(found):
+    held = a_finding("robustness.worst_case", measures=(proportion("robust_accuracy", 95, 100),))
+    judged = judge(a_record(held, a_finding("robustness.attack_sanity", found["quantised"])))
+    (doubt, _) = found["quantised"].doubts
+    assert judged.findings[0].verdicts[0].reason.count(doubt.reason) == 1
+
+
+def test_what_is_no_robust_accuracy_is_not_in_doubt(found):
+    limit = Limit(check="performance.accuracy", measure="accuracy", at_least=0.5)
+    held = a_finding("performance.accuracy", measures=(proportion("accuracy", 95, 100),))
+    judged = judge(
+        a_record(held, a_finding("robustness.attack_sanity", found["quantised"])), Policy(limits=(limit,))
+    )
+    assert judged.findings[0].verdicts[0].verdict is Verdict.PASS
 
 
 def test_a_broken_limit_stays_broken(found):
