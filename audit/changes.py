@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from audit.policy import parts_of
+from audit.judge import on_change
 from audit.record import Baseline, Change, Record
 from audit.wording import NONE, condition, count, interval, number, sentence, words
 
@@ -192,18 +192,15 @@ def _verdicts(changes: Sequence[Change]) -> Table:
 
 
 def _limits(record: Record) -> Table:
-    asked = {str(part) for limit in record.policy.limits for part in parts_of(limit) if part.no_worse_than}
     rows = [
         (
             judged.verdict.value,
-            finding.check,
+            check,
             judged.limit,
             ", ".join(f"{key} = {value}" for key, value in judged.group.items()) or "everyone",
             judged.reason,
         )
-        for finding in record.findings
-        for judged in finding.verdicts
-        if judged.limit in asked
+        for check, judged in on_change(record)
     ]
     return Table("Limits on change", ("verdict", "check", "limit", "group", "why"), tuple(rows))
 

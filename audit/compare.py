@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from audit.errors import EXIT_CANNOT_SAY_YES, EXIT_LIMIT_BROKEN, EXIT_OK
 from audit.evidence import Measure
-from audit.judge import judge
+from audit.judge import effect, judge, on_change
 from audit.paired import same_answers
 from audit.policy import Policy, Verdict, parts_of
 from audit.record import Baseline, Change, Finding, Record, canonical, read_record
@@ -125,18 +125,15 @@ def exit_code(record: Record, fail_on: str = "") -> int:
             is worse; empty means `limits` where there are any, else `worse`.
     """
     changes = record.baseline.changes if record.baseline else ()
-    asked = {str(part) for limit in record.policy.limits for part in parts_of(limit) if part.no_worse_than}
-    judged = [item for found in record.findings for item in found.verdicts if item.limit in asked]
+    judged = [item for _, item in on_change(record)]
     if any(item.verdict is Verdict.FAIL and not item.waived for item in judged):
         return EXIT_LIMIT_BROKEN
-    by_limits = fail_on == "limits" or (not fail_on and bool(asked))
+    by_limits = fail_on == "limits" or (not fail_on and bool(judged))
     if not by_limits and any(item.moved == "worse" for item in changes):
         return EXIT_LIMIT_BROKEN
     if not any(item.moved for item in changes):
         return EXIT_CANNOT_SAY_YES
-    unsettled = {Verdict.INCONCLUSIVE: record.policy.on_inconclusive}
-    unsettled[Verdict.NOT_EVALUABLE] = record.policy.on_not_evaluable
-    blocked = any(unsettled.get(item.verdict) == "fail" for item in judged)
+    blocked = any(effect(item, record.policy) == "fail" for item in judged)
     return EXIT_CANNOT_SAY_YES if blocked or (by_limits and not judged) else EXIT_OK
 
 

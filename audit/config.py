@@ -210,6 +210,16 @@ class PolicySection(_Section):
     limits: dict[str, dict[str, LimitSection | list[LimitSection]]] = Field(default_factory=dict)
     waivers: Path | None = None
 
+    @field_validator("limits")
+    @classmethod
+    def _each_asks_something(cls, limits: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Refuse a check or a measure that looks limited and is asked nothing."""
+        for check, measures in limits.items():
+            empty = [check] if not measures else [f"{check}.{key}" for key in measures if measures[key] == []]
+            if empty:
+                raise ValueError(f"'{empty[0]}' is asked nothing; give it a limit or take it out")
+        return limits
+
     def policy(self) -> Policy:
         """The section as the noun that judges."""
         limits = [

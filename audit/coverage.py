@@ -4,6 +4,7 @@ Evidence *supports* a clause; whether the clause is met is for a person to say. 
 stated is a gap and is shown as one. Nothing of today enters: the same record gives the same coverage.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,9 +57,10 @@ class Source:
         capability: what was asked for.
         findings: places of the findings of that check in the record.
         measures: the measures that count as evidence: of the right name, of whom was asked, and defined;
-            none where their own check lets none of them stand.
+            none where a check, their own or another, lets none of them stand.
         verdicts: what the policy says of them.
         doubts: why some of them must not be relied on.
+        unproved: what could have shown that they are not to be relied on and was not run, in sentences.
         missing: why there is no evidence; empty when there is.
     """
 
@@ -67,6 +69,7 @@ class Source:
     measures: tuple[Measure, ...] = ()
     verdicts: tuple[Judgement, ...] = ()
     doubts: tuple[str, ...] = ()
+    unproved: tuple[str, ...] = ()
     missing: str = ""
 
     @property
@@ -197,25 +200,35 @@ def _source(capability: Capability, record: Record) -> Source:
     places = tuple(index for index, _ in found)
     named = [item for _, finding in found for item in _named(finding, capability)]
     asked = [item for item in named if _is_asked(item.group, item.settings, capability, record)]
-    counted = tuple(item for item in asked if item.value is not None)
-    if not any(_is_sound(item) for item in counted):
+    counted = tuple(item for item in asked if _is_defined(item))
+    missing = ""
+    if all(_against(item, capability, record) for item in counted):
         missing = _missing(capability, [finding for _, finding in found], named, asked, record)
         counted = ()
-    else:
-        missing = ""
     return Source(
         capability=capability,
         findings=places,
         measures=counted,
         verdicts=tuple(_verdicts([finding for _, finding in found], capability, record)),
         doubts=tuple(_doubts(counted, capability, record)),
+        unproved=tuple(_unproved(counted, capability, record)),
         missing=missing,
     )
 
 
-def _is_sound(item: Measure) -> bool:
-    """Whether its own check lets the number stand. What other checks say against it is told beside it."""
-    return not (item.unreliable or item.too_few)
+def _is_defined(item: Measure) -> bool:
+    return item.value is not None and math.isfinite(item.value)
+
+
+def _against(item: Measure, capability: Capability, record: Record) -> list[str]:
+    """Why a number must not be relied on: what its own check says of it, and what other checks say."""
+    doubts = [
+        doubt.reason
+        for finding in record.findings
+        for doubt in finding.doubts
+        if doubt.speaks_of(capability.check, item.name)
+    ]
+    return [reason for reason in (item.unreliable or item.too_few, *doubts) if reason]
 
 
 def _named(finding: Finding, capability: Capability) -> list[Measure]:
@@ -260,9 +273,9 @@ def _missing(
     record: Record,
 ) -> str:
     """Why a capability has no evidence, as the end of a sentence."""
-    known = next((item for item in asked if item.value is not None), None)
+    known = next((item for item in asked if _is_defined(item)), None)
     if known is not None:
-        return f"measured, and not to be relied on: {known.unreliable or known.too_few}"
+        return f"measured, and not to be relied on: {_against(known, capability, record)[0]}"
     if asked:
         return f"not defined: {asked[0].reason or 'the value is undefined'}"
     if named:
@@ -286,14 +299,26 @@ def _verdicts(findings: Sequence[Finding], capability: Capability, record: Recor
 
 def _doubts(measures: Sequence[Measure], capability: Capability, record: Record) -> list[str]:
     """Reasons against some of the measures, each once, the first few."""
-    said = [item.unreliable or item.too_few for item in measures]
-    said += [
-        doubt.reason
-        for finding in record.findings
-        for doubt in finding.doubts
-        if any(doubt.speaks_of(capability.check, item.name) for item in measures)
-    ]
-    return list(dict.fromkeys(filter(None, said)))[:_LISTED]
+    said = [reason for item in measures for reason in _against(item, capability, record)]
+    return list(dict.fromkeys(said))[:_LISTED]
+
+
+def _unproved(measures: Sequence[Measure], capability: Capability, record: Record) -> Iterator[str]:
+    """A sentence for each check that was not measured and could have spoken against these numbers.
+
+    So that leaving out the check that doubts a number is seen where the number is then relied on.
+    """
+    ran = {finding.check for finding in record.findings if finding.status == "measured"}
+    names = {item.name for item in measures}
+    could = {
+        other
+        for item in record.plan
+        if item.check == capability.check
+        for other, doubted in item.doubted_by.items()
+        if names.intersection(doubted)
+    }
+    for other in sorted(could - ran):
+        yield f"no {other} was measured, so only the check itself speaks for these numbers."
 
 
 def record_date(record: Record) -> date | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from audit.errors import EXIT_CANNOT_SAY_YES, EXIT_LIMIT_BROKEN, EXIT_OK
 from audit.evidence import Doubt, Measure
-from audit.policy import Judgement, Leniency, Policy, Verdict, judge_measures
+from audit.policy import Judgement, Leniency, Limit, Policy, Verdict, judge_measures, parts_of
 from audit.record import Change, Finding, LeftOut, Outcome, Planned, Record
 from audit.waiver import Waivers, fingerprint, remarks, waive
 
@@ -122,6 +122,37 @@ def conclude(
         measured=sum(finding.status == "measured" for finding in findings),
         waived=sum(entry.waived for entry in entries),
     )
+
+
+def on_change(record: Record) -> Iterator[tuple[str, Judgement]]:
+    """Check and judgement of each limit on a change since the baseline, those that found no number too.
+
+    Args:
+        record: judged, with its baseline. A limit whose check gave no number, or was not planned at all, has
+            one judgement, which says why.
+    """
+    asked = [(item, part) for item in record.policy.limits for part in parts_of(item) if part.no_worse_than]
+    found = {finding.check: finding for finding in record.findings}
+    out = {item.check: item.reason for item in record.left_out}
+    for finding in record.findings:
+        texts = {str(part) for item, part in asked if item.check == finding.check}
+        yield from ((finding.check, item) for item in finding.verdicts if item.limit in texts)
+    for item, part in asked:
+        known = found.get(item.check)
+        if known is None:
+            why = _absent(item.check, out.get(item.check, "")).rstrip(".")
+            yield item.check, _unanswered(part, Verdict.BROKEN, why, matched=False)
+        elif known.status != "measured" and item != part:
+            yield item.check, _unanswered(part, known.verdict, known.reason, matched=True)
+
+
+def _unanswered(limit: Limit, verdict: Verdict, why: str, *, matched: bool) -> Judgement:
+    return Judgement(limit=str(limit), measure=limit.measure, verdict=verdict, reason=why, matched=matched)
+
+
+def effect(item: Judgement, policy: Policy) -> Leniency:
+    """What one judgement does: `fail` forbids a yes, `warn` is told, `pass` is not."""
+    return _leniency(_Entry(item.verdict, "", always=not item.matched, waived=bool(item.waived)), policy)
 
 
 @dataclass(frozen=True)

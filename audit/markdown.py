@@ -274,6 +274,7 @@ def _support(support: Support) -> str:
     doubts = "".join(
         f" Not all of it is to be relied on: {safe(sentence(doubt), 240)}" for doubt in support.doubts
     )
+    doubts += "".join(f" {safe(sentence(said), 240)}" for said in support.unproved)
     return f"{named}. {', '.join(verdicts) or 'Held against no limit'}.{doubts}"
 
 

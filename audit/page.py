@@ -429,6 +429,7 @@ class Support:
     counts: tuple[tuple[Verdict, int], ...] = ()
     waived: int = 0
     doubts: tuple[str, ...] = ()
+    unproved: tuple[str, ...] = ()
     missing: str = ""
 
     @property
@@ -466,6 +467,7 @@ def _support(source: Source, page: "Page") -> Support:
         counts=tuple((verdict, counts[verdict]) for verdict in GRAVEST_FIRST if verdict in counts),
         waived=sum(bool(item.waived) for item in source.verdicts),
         doubts=source.doubts,
+        unproved=source.unproved,
         missing=source.missing,
     )
 

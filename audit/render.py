@@ -104,7 +104,7 @@ _TITLE = re.compile(r"<title>(.*?)</title>", re.DOTALL)
 _ABOUT = re.compile(r'<meta name="description" content="([^"]*)">')
 _DASH = f" {wording.NONE} "
 _HEAD_LENGTH = 40_000
-_BRIEF = 150
+_BRIEF = 240
 
 
 def rendered_beside(folder: Path) -> list[tuple[str, str, str]]:

@@ -128,7 +128,8 @@ def replay(
     known_data = {} if data else told.data
     refuse_other_files(setting, known_model, known_data, place)
     inside = folder if folder.is_dir() else folder.parent
-    trusted(setting, str(folder), config, real_path(inside).parent.parent)
+    run, settings = real_path(inside).parent.parent, {told.check: told.settings}
+    trusted(setting, str(folder), config, run, settings)
     compute_alike()
     network, rows = load_both(setting)
     found = {"model": _digests(network.fingerprint, network.source.get("factory_sha256")),

@@ -192,7 +192,7 @@ def reproduce(
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"{target} exists; name another folder for the repetition with --out.")
     refuse_other_files(settings, record.model, record.data, place)
-    trusted(settings, place, config, source)
+    trusted(settings, place, config, source, {item.check: item.settings for item in record.plan})
     plan, lost = _plan(record)
     again = _run(record, settings, config, target, plan, notify, place) if plan else None
     return _compared(record, again, lost, source, target)

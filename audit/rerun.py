@@ -1,7 +1,8 @@
 """Rerun: what a record or a reproducer says was measured, made ready to be measured again."""
 
 import ast
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from audit.errors import ConfigError, LoadError
 from audit.plainfile import real_path
 
 _DIGESTS = ("sha256", "factory_sha256", "fingerprint")
+_FUNCTION = re.compile(r".+:[^\W\d]\w*")
 _NO_FILE = {"fingerprint": "the rows as read", "factory_sha256": "the file of its factory"}
 
 
@@ -55,23 +57,28 @@ def starts_at(config: Path | None, recorded: Path) -> Path:
     return real_path(config).parent
 
 
-def trusted(known: Config, place: str, config: Path | None, run: Path) -> None:
+def trusted(
+    known: Config, place: str, config: Path | None, run: Path, checks: Mapping[str, Mapping[str, Any]]
+) -> None:
     """Refuse to run code because a record says so: that is for its user to say.
 
-    A record can name any function of any module as its factory, with any arguments. Without a word of the
-    user only one is called that a file beside the audit.toml defines, and none that lies in the run folder.
+    A record can name any function of any module as its factory, with any arguments, and in the settings of a
+    check. Without a word of the user only one is called that a file beside the audit.toml defines, and none
+    that lies in the run folder.
 
     Args:
         known: the configuration that was recorded, and where its paths start.
         place: where it was recorded.
         config: the user's own audit.toml, where one is named.
         run: the run folder.
+        checks: the settings of each check that is measured again.
 
     Raises:
-        ConfigError: it says trust = true, or names a factory of another place, and no audit.toml of the user
+        ConfigError: it says trust = true, or names a function of another place, and no audit.toml of the user
             says so.
     """
-    model, mine = known.model, None if config is None else read_config(config).model
+    user = None if config is None else read_config(config)
+    model, mine = known.model, None if user is None else user.model
     if model.trust and not (mine and mine.trust):
         raise ConfigError(
             f"{place} says trust = true, so loading the model may run code; "
@@ -88,6 +95,23 @@ def trusted(known: Config, place: str, config: Path | None, run: Path) -> None:
             f"{place} names the factory '{model.factory}', which no file beside its audit.toml defines; "
             "as it would be called, name an audit.toml that says so too with --config."
         )
+
+    for check, settings in checks.items():
+        said = set(_functions(user.checks.settings.get(check, {}))) if user else set()
+        for name in _functions(settings):
+            if name not in said and not _defined_beside(name, known.folder):
+                raise ConfigError(
+                    f"{place} names the function '{name}' in the settings of {check}, which no file beside "
+                    "its audit.toml defines; name an audit.toml that says so too with --config."
+                )
+
+
+def _functions(value: Any) -> Iterator[str]:
+    """Every text of some settings that may name a function, as `module:function`."""
+    if isinstance(value, str) and _FUNCTION.fullmatch(value):
+        yield value
+    for item in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
+        yield from _functions(item)
 
 
 def _defined_beside(factory: str, folder: Path) -> bool:

@@ -159,6 +159,17 @@ def test_what_could_take_a_limit_its_pass_is_next():
     assert [item.check for item in kept] == ["robustness.pgd", "robustness.attack_sanity"]
 
 
+def test_a_guard_with_a_limit_of_its_own_is_planned_once():
+    costs = costs_of(**{"robustness.pgd": 1.0, "robustness.attack_sanity": 9.0})
+    kept, out = fit(plan_of(*costs), costs, set(costs), 100)
+    assert ([item.check for item in kept], out) == (list(costs), ())
+
+
+def test_what_takes_just_the_time_that_is_left_fits():
+    costs = costs_of(**{"a.one": 4.0, "b.two": 6.0})
+    assert len(fit(plan_of(*costs), costs, (), 10.0)[0]) == 2
+
+
 def test_a_limit_that_does_not_fit_is_left_out_too():
     costs = costs_of(**{"a.limited": 100.0, "b.one": 1.0})
     kept, out = fit(plan_of(*costs), costs, {"a.limited"}, 10)

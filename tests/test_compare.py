@@ -1,3 +1,4 @@
+import hashlib
 import json
 import subprocess
 import sys
@@ -11,13 +12,14 @@ from runs import CALIBRATED, MEASURED, answered, made_run, people
 from scipy.stats import binom
 
 import audit
+from audit.changes import comparison_of
 from audit.compare import compare, exit_code, pair_of, settle
 from audit.config import Config
 from audit.errors import ConfigError
 from audit.evidence import Measure
 from audit.judge import judge
 from audit.policy import Limit, Policy, Verdict
-from audit.record import Change, canonical, read_record, record_from, write_record
+from audit.record import Change, LeftOut, canonical, read_record, record_from, write_record
 from audit.stats import measure
 
 ACCURACY = {"performance.accuracy": MEASURED["performance.accuracy"]}
@@ -230,6 +232,35 @@ def test_other_rows_are_compared_by_both_intervals_and_it_is_said(tmp_path):
     assert {item.measure.method for item in baseline.changes} == {"two_intervals"}
 
 
+def test_rows_that_are_not_the_same_ones_are_not_paired(tmp_path):
+    """The same data, and another part of it was answered: a difference of places is none of rows."""
+    a, b = runs(tmp_path)
+    record = read_record(b)
+    (artifact,) = record.findings[0].artifacts
+    with np.load(b / artifact.path) as stored:
+        arrays = dict(stored) | {"rows": np.arange(1, 801)}
+    np.savez(b / artifact.path, **arrays)
+    digest = hashlib.sha256((b / artifact.path).read_bytes()).hexdigest()
+    kept = replace(record.findings[0], artifacts=(replace(artifact, sha256=digest),))
+    write_record(replace(record, findings=(kept,)), b)
+    assert not compare(a, b).baseline.paired
+
+
+def test_data_without_a_fingerprint_are_not_taken_for_the_same(tmp_path):
+    a, b = runs(tmp_path)
+    for folder in (a, b):
+        write_record(replace(read_record(folder), data={"rows": 800}), folder)
+    assert not compare(a, b).baseline.paired
+
+
+def test_a_number_that_was_in_doubt_in_the_baseline_alone_cannot_pass_by_its_change(tmp_path):
+    a, b = runs(tmp_path, policy=no_worse(0.9))
+    record = read_record(a)
+    doubted = tuple(replace(item, unreliable="the attack failed") for item in record.findings[0].measures)
+    write_record(replace(record, findings=(replace(record.findings[0], measures=doubted),)), a)
+    assert [item.verdict for item in compare(a, b).findings[0].verdicts] == [Verdict.INCONCLUSIVE]
+
+
 def test_a_record_without_its_folder_is_not_paired(tmp_path):
     a, b = runs(tmp_path)
     for path in (a / "artifacts").iterdir():
@@ -405,6 +436,53 @@ def test_a_number_in_doubt_cannot_pass_by_its_change(tmp_path):
         doubted = tuple(replace(item, unreliable="the attack failed") for item in finding.measures)
         write_record(replace(record, findings=(replace(finding, measures=doubted),)), folder)
     assert [item.verdict for item in compare(a, b).findings[0].verdicts] == [Verdict.INCONCLUSIVE]
+
+
+LEVEL_TOO = {"at_least": 0.1}
+
+
+@pytest.mark.parametrize("more", [{}, LEVEL_TOO])
+@pytest.mark.parametrize(
+    ("change", "verdict"),
+    [
+        ("left out", "BROKEN"),
+        ("not planned", "BROKEN"),
+        ("broken", "BROKEN"),
+        ("not_applicable", "NOT_APPLICABLE"),
+        ("not_evaluable", "NOT_EVALUABLE"),
+    ],
+)
+def test_a_limit_on_change_whose_check_gave_no_number_forbids_a_yes(tmp_path, change, verdict, more):
+    """One limit holds; the check of the other was skipped, or gave no number: nobody may say yes."""
+    other = Limit(
+        check="fairness.groups", measure="selection_rate_ratio", no_worse_than="baseline", margin=0.9, **more
+    )
+    policy = replace(no_worse(0.9), limits=(*no_worse(0.9).limits, other))
+    a, b = runs(tmp_path, policy=policy, checks=MEASURED)
+    record = read_record(b)
+    first, second = record.findings
+    if change in ("left out", "not planned"):
+        out = (LeftOut(check="fairness.groups", reason="--skip"),) if change == "left out" else ()
+        record = replace(record, findings=(first,), plan=record.plan[:1], left_out=out)
+    else:
+        gone = replace(second, status=change, reason="it stopped", measures=(), artifacts=(), verdicts=())
+        record = replace(record, findings=(first, gone))
+    write_record(record, b)
+    compared = compare(a, b)
+    assert (exit_code(compared), compared.verdict.exit_code) == (2, 2)
+    rows = next(table.rows for table in comparison_of(compared).tables if table.title == "Limits on change")
+    assert [row[:2] for row in rows] == [("PASS", "performance.accuracy"), (verdict, "fairness.groups")]
+    assert all(row[4] for row in rows)
+
+
+def test_a_policy_that_lets_a_broken_check_go_lets_its_limit_on_change_go(tmp_path):
+    limit = Limit(check="fairness.groups", measure="selection_rate_ratio", no_worse_than="baseline")
+    policy = replace(no_worse(0.9), limits=(*no_worse(0.9).limits, limit), on_broken="warn")
+    a, b = runs(tmp_path, policy=policy, checks=MEASURED)
+    record = read_record(b)
+    gone = replace(record.findings[1], status="broken", reason="it stopped", measures=(), artifacts=())
+    write_record(replace(record, findings=(record.findings[0], gone)), b)
+    assert exit_code(compare(a, b)) == 0
 
 
 @pytest.mark.parametrize(("fail_on", "code"), [("", 0), ("limits", 0), ("worse", 1)])

@@ -89,6 +89,15 @@ def test_a_policy_that_asks_nothing_is_refused(tmp_path):
         read_policy(written(tmp_path, '[policy.limits."a.b"]\nx = { }\n'))
 
 
+@pytest.mark.parametrize(
+    "limits", ['[policy.limits."a.b"]\nx = []\n', '[policy.limits."a.b"]\n', '[policy.limits]\n"a.b" = {}\n']
+)
+def test_a_check_or_a_measure_with_no_limit_under_it_is_refused(tmp_path, limits):
+    """It would look limited and be asked nothing."""
+    with pytest.raises(ConfigError, match="is asked nothing; give it a limit"):
+        read_policy(written(tmp_path, '[policy.limits."c.d"]\ny = { at_least = 1 }\n' + limits))
+
+
 def test_a_limit_on_change_takes_a_margin_and_may_stand_beside_a_level(tmp_path):
     entries = '{ no_worse_than = "baseline", margin = 0.01, at_least = 0.8, group = "each" }'
     (limit,) = read_policy(written(tmp_path, f'[policy.limits."a.b"]\nx = {entries}\n')).limits

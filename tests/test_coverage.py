@@ -1,5 +1,6 @@
 """Coverage follows from the record alone: a clause has exactly the evidence that was really measured."""
 
+import math
 import runpy
 from dataclasses import replace
 from datetime import date
@@ -295,11 +296,12 @@ def test_a_verdict_stands_with_the_clause_that_speaks_of_the_same_people() -> No
 
 def test_doubts_stand_with_the_evidence_that_they_speak_of() -> None:
     shaky = replace(proportion("robust_accuracy", 9, 10), unreliable="the attack failed")
-    sound = proportion("robust_accuracy", 9, 10, settings={"epsilon": 0.1})
+    sound = proportion("share_moved", 9, 10)
     doubt = Doubt(checks=("a.b",), measures=("robust_accuracy",), reason="gradients are masked")
     other = Doubt(checks=("a.b",), measures=("accuracy",), reason="another thing")
     record = made(measured("a.b", shaky, sound), measured("a.c", doubts=(doubt, other)))
-    found = one(record, clause(("a.b", ("robust_accuracy",), None)))
+    found = one(record, clause(("a.b", ("robust_accuracy", "share_moved"), None)))
+    assert found.status is Status.MEASURED
     assert found.sources[0].doubts == ("the attack failed", "gradients are masked")
 
 
@@ -319,15 +321,37 @@ def test_a_number_that_its_own_check_does_not_let_stand_is_no_evidence_and_keeps
     assert beside.sources[0].doubts == ("the attack failed",)
 
 
-def test_dropping_the_check_that_doubts_a_number_makes_no_clause_better() -> None:
-    doubt = Doubt(checks=("a.b",), measures=("robust_accuracy",), reason="gradients are masked")
+@pytest.mark.parametrize("named", ["a.b", "*"])
+def test_a_number_that_another_check_refutes_is_no_evidence(named) -> None:
+    doubt = Doubt(checks=(named,), measures=("robust_accuracy",), reason="gradients are masked")
     number, asked = proportion("robust_accuracy", 9, 10), clause(("a.b", ("robust_accuracy",), None))
-    with_it, without = (
-        made(measured("a.b", number), measured("a.c", doubts=(doubt,))),
-        made(measured("a.b", number)),
-    )
-    assert one(with_it, asked).status is one(without, asked).status is Status.MEASURED
-    assert one(with_it, asked).sources[0].doubts == ("gradients are masked",)
+    found = one(made(measured("a.b", number), measured("a.c", doubts=(doubt,))), asked)
+    assert (found.status, found.sources[0].measures) == (Status.NOT_EVIDENCED, ())
+    assert found.sources[0].missing == "measured, and not to be relied on: gradients are masked"
+    elsewhere = replace(doubt, checks=("a.d",))
+    assert one(made(measured("a.b", number), measured("a.c", doubts=(elsewhere,))), asked).is_measured
+
+
+def test_that_the_check_which_could_refute_a_number_did_not_run_stands_with_the_clause() -> None:
+    number, asked = proportion("robust_accuracy", 9, 10), clause(("a.b", ("robust_accuracy",), None))
+    could = {"a.c": ["robust_accuracy"], "a.d": ["accuracy"]}
+    plan = (Planned(check="a.b", asked="name", doubted_by=could),)
+    said = "no a.c was measured, so only the check itself speaks for these numbers."
+    for others, expected in [
+        ((), (said,)),
+        ((replace(measured("a.c"), status="broken", reason="it died"),), (said,)),
+        ((measured("a.c"),), ()),
+    ]:
+        found = one(made(measured("a.b", number), *others, plan=plan), asked)
+        assert (found.status, found.sources[0].unproved) == (Status.MEASURED, expected)
+    absent = one(made(plan=plan), asked)
+    assert (absent.status, absent.sources[0].unproved) == (Status.NOT_EVIDENCED, ())
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_value_that_is_no_number_is_no_evidence(value) -> None:
+    found = one(made(measured("a.b", Measure(name="x", value=value))), clause(("a.b", ("x",), None)))
+    assert found.status is Status.NOT_EVIDENCED
 
 
 def test_open_items_are_the_statements_that_are_left(record) -> None:
@@ -347,6 +371,9 @@ def test_a_pack_that_is_overdue_or_superseded_by_the_records_own_date_warns(reco
     assert "overdue" in warnings(record, due)[0]
     assert "superseded by 'new-rules'" in warnings(record, gone)[0]
     assert "carries no date" in warnings(made(), PACK.framework)[0]
+    ran = {"started": "2026-11-19T23:59:00+00:00", "finished": "2026-11-20T00:01:00+00:00"}
+    assert record_date(replace(record, run=ran)) == date(2026, 11, 20), "the last number is of that day"
+    assert record_date(replace(record, run={"started": ran["started"]})) == date(2026, 11, 19)
 
 
 def test_every_status_has_a_word_and_none_is_a_yes() -> None:

@@ -99,6 +99,16 @@ def test_every_module_of_a_package_that_builds_the_network_is_part_of_it(folder,
     assert len(set(seen)) == 4
 
 
+def test_the_code_that_a_trusted_pickle_may_call_is_part_of_it(folder):
+    """No function is named: the pickle itself says what is called."""
+    (folder / "pickled.toml").write_text(
+        '[model]\npath = "loans.safetensors"\ntrust = true\n[data]\npath = "applicants.csv"\n'
+    )
+    before = of(folder, "pickled.toml")
+    (folder / "models.py").write_text("changed = True\n")
+    assert of(folder, "pickled.toml") != before
+
+
 def test_the_code_of_a_factory_elsewhere_on_the_path_is_part_of_it(folder, tmp_path, monkeypatch):
     place = tmp_path / "elsewhere"
     place.mkdir()

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from audit.evidence import Doubt
+from audit.evidence import EVERY_CHECK, Doubt
 from audit.judge import conclude, judge
 from audit.policy import Limit, Policy, Verdict
 from audit.record import SCHEMA, Finding, LeftOut, Outcome, Planned, Record, canonical, finding_from
@@ -220,6 +220,14 @@ def test_a_number_that_another_finding_doubts_cannot_pass(x, verdict):
 @pytest.mark.parametrize("doubts", [doubting("a.c"), doubting("a.b", measures=("robust_accuracy",))])
 def test_a_doubt_speaks_of_the_numbers_it_names_and_no_others(doubts):
     assert judge(record([finding(), doubts], asks())).findings[0].verdicts[0].verdict is Verdict.PASS
+
+
+def test_a_doubt_of_every_check_speaks_of_those_of_plugins_too():
+    for against in (doubting(EVERY_CHECK), doubting("x.y", EVERY_CHECK)):
+        (judgement,) = judge(record([finding(), against], asks())).findings[0].verdicts
+        assert judgement.verdict is Verdict.INCONCLUSIVE
+    other = doubting(EVERY_CHECK, measures=("robust_accuracy",))
+    assert judge(record([finding(), other], asks())).findings[0].verdicts[0].verdict is Verdict.PASS
 
 
 def test_a_doubt_is_kept_in_the_record():

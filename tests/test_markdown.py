@@ -1,6 +1,7 @@
 """The Markdown says what the page says, and no text of a record becomes anything but text in it."""
 
 import json
+import math
 import os
 import re
 import runpy
@@ -218,3 +219,15 @@ def test_a_verdict_that_was_written_over_is_told(record: Record) -> None:
     text = markdown(altered)
     assert "do not follow from its numbers" in text
     assert "**FAIL.**" in text
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, None])
+def test_the_metadata_hold_no_value_that_is_no_number(value):
+    item = Measure(name="recall", value=value, reason="no one was positive")
+    sound = proportion("accuracy", 9, 10)
+    finding = Finding(
+        check="performance.accuracy", version="1", title="t", status="measured", measures=(item, sound)
+    )
+    front = markdown(records.made((finding,)), "model-card").split("---")[1]
+    assert "accuracy" in front
+    assert "recall" not in front

@@ -27,7 +27,18 @@ from audit.markdown import markdown
 from audit.page import Page, page_of
 from audit.policy import Limit, Policy, Verdict
 from audit.reading import how_to_read
-from audit.record import Baseline, Change, Finding, Outcome, Planned, Record, as_read, canonical, read_record
+from audit.record import (
+    Baseline,
+    Change,
+    Finding,
+    LeftOut,
+    Outcome,
+    Planned,
+    Record,
+    as_read,
+    canonical,
+    read_record,
+)
 from audit.render import render, render_contents, render_index, rendered_beside
 from audit.resources import TEMPLATES
 from audit.stats import proportion
@@ -759,7 +770,7 @@ def test_a_limit_on_change_is_named_as_such_and_leads_to_the_change() -> None:
 
 
 def test_the_matrix_says_which_broken_limits_are_waived(record: Record) -> None:
-    waived, words = records.waived(record), 'aside">{} waived</span>'
+    waived, words = records.waived(record), 'aside">, {} waived</span>'
     assert waived.verdict.waived
     page = render(waived, "eu-ai-act-annex-iv")
     assert words.format(1) in page
@@ -892,3 +903,56 @@ def test_the_numbers_of_the_executive_summary_lead_to_the_technical_report_besid
     assert any(anchor.startswith("finding-") for anchor in outside)
     assert any(anchor.startswith("gap-") for anchor in outside)
     assert outside <= set(Reader(render(record, "technical-report")).ids)
+
+
+def test_a_check_that_was_left_out_is_counted_on_page_one_and_told_once() -> None:
+    limits = Policy(limits=(Limit(check="a.limited", measure="x", at_least=0.5),))
+    out = (LeftOut(check="a.limited", reason="the budget was spent"), LeftOut(check="a.free", reason="slow"))
+    page = page_of(minimal([], limits, left_out=out), "technical-report")
+    assert "2 checks left out of this run." in page.tested
+    gaps = dict(page.gaps)
+    assert gaps["Planned and not measured"] == [("a.limited", "the budget was spent", "")]
+    assert gaps["Left out of this run"] == [("a.free", "slow", "")]
+    assert "left out" not in " ".join(page_of(minimal([]), "technical-report").tested)
+
+
+@pytest.mark.parametrize("why", ["unreliable", "too_few"])
+def test_a_judged_number_that_is_not_to_be_relied_on_says_so_in_its_line(why: str) -> None:
+    shaky = replace(proportion("rate", 90, 100), **{why: "the attack failed"})
+    limits = Policy(limits=(Limit(check="a.b", measure="rate", at_least=0.5),))
+    judged = judge(minimal([measured("a.b", [shaky])], limits))
+    row = page_of(judged, "technical-report").overview[0]
+    assert row.verdict is not Verdict.PASS
+    assert row.unreliable == "the attack failed"
+    assert "Not to be relied on: The attack failed." in markdown(judged)
+
+
+def test_the_one_page_summary_does_not_cut_a_reason_before_what_it_says() -> None:
+    settings, group = {"reference": "local, Male"}, {"origin": "newcomer", "sex": "Female"}
+    item = proportion("selection_rate_ratio", 10, 100, group=group, settings=settings)
+    limits = Policy(limits=(Limit(check="a.b", measure=item.name, at_least=0.8, group="each"),))
+    finding = replace(measured("a.b", [item]), title="Decisions and errors by group")
+    text = render(judge(minimal([finding], limits)), "executive-summary")
+    assert "breaks the limit of 0.8." in text
+
+
+def test_that_nobody_tried_to_refute_a_number_stands_with_its_clause() -> None:
+    pack = Path(__file__).parent / "golden" / "test-pack.toml"
+    attacked = measured("robustness.pgd", [proportion("robust_accuracy", 9, 10)])
+    could = {"robustness.attack_sanity": ["robust_accuracy"]}
+    plan = (Planned(check="robustness.pgd", asked="name", doubted_by=could),)
+    said = "No robustness.attack_sanity was measured, so only the check itself speaks for these numbers."
+    unproved = minimal([attacked], plan=plan)
+    assert said in render(unproved, pack)
+    assert said.replace("_", "\\_") in markdown(unproved, pack)
+    assert said not in render(minimal([attacked]), pack)
+
+
+def test_a_waiver_that_matches_nothing_is_not_said_to_hold(record: Record) -> None:
+    broken = records.waived(record)
+    (given, *_) = broken.waivers.given
+    stray = replace(given, finding="3" * 16)
+    waivers = replace(broken.waivers, given=(given, stray))
+    states = [state for _, state in page_of(judge(broken, waivers=waivers), "technical-report").waivers]
+    assert states[0].startswith("holds")
+    assert states[1] == "matches no broken limit"

@@ -48,14 +48,14 @@ def test_a_record_cannot_have_any_function_called(tmp_path, factory):
     told = whole(factory=factory, arguments={"args": "true", "shell": True})
     known = configured(told, "the record", None, tmp_path)
     with pytest.raises(ConfigError, match="names the factory"):
-        trusted(known, "the record", None, tmp_path / "runs" / "a")
+        trusted(known, "the record", None, tmp_path / "runs" / "a", {})
     mine = tmp_path / "audit.toml"
     text = f'[model]\npath = "m.pt2"\nfactory = "{factory}"\n[data]\npath = "d.csv"\n'
     mine.write_text(text)
     with pytest.raises(ConfigError, match="names the factory"):  # with other arguments it is another call
-        trusted(known, "the record", mine, tmp_path / "runs" / "a")
+        trusted(known, "the record", mine, tmp_path / "runs" / "a", {})
     mine.write_text(text + '[model.arguments]\nargs = "true"\nshell = true\n')
-    trusted(known, "the record", mine, tmp_path / "runs" / "a")
+    trusted(known, "the record", mine, tmp_path / "runs" / "a", {})
 
 
 @pytest.mark.parametrize("name", ["models.py", "pack/models.py", "pack/__init__.py"])
@@ -64,10 +64,35 @@ def test_a_factory_that_lies_beside_is_called_and_one_that_was_handed_over_is_no
     (tmp_path / name).write_text(DEFINED)
     module = name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     known = configured(whole(factory=f"{module}:build"), "the record", None, tmp_path)
-    trusted(known, "the record", None, tmp_path / "runs" / "a")
+    trusted(known, "the record", None, tmp_path / "runs" / "a", {})
     for run in (tmp_path, tmp_path / "runs" / ".."):
         with pytest.raises(ConfigError, match="inside the run folder itself"):
-            trusted(known, "the record", None, run)
+            trusted(known, "the record", None, run, {})
+
+
+@pytest.mark.parametrize("name", ["subprocess:run", "a-b:score", "own:scores", "own:run"])
+def test_a_record_cannot_have_any_function_called_by_a_check(tmp_path, name):
+    """`fairness.custom` runs the metric that its settings name; a record must not choose which."""
+    (tmp_path / "own.py").write_text("from subprocess import run\n\ndef score(true, given):\n    return 0\n")
+    known = configured(whole(), "the record", None, tmp_path)
+    run, asked = tmp_path / "runs" / "a", {"fairness.custom": {"metric": name, "draws": 50}}
+    with pytest.raises(ConfigError, match=f"names the function '{name}' in the settings of fairness.custom"):
+        trusted(known, "the record", None, run, asked)
+    mine = tmp_path / "audit.toml"
+    mine.write_text('[model]\npath = "m.pt2"\n[data]\npath = "d.csv"\n')
+    with pytest.raises(ConfigError, match=r"name an audit\.toml that says so too with --config"):
+        trusted(known, "the record", mine, run, asked)
+    mine.write_text(mine.read_text() + f'[checks.settings."fairness.custom"]\nmetric = "{name}"\n')
+    trusted(known, "the record", mine, run, asked)
+
+
+@pytest.mark.parametrize(
+    "name", ["f1_score", "own:score", "0.05: what people round", "https://example.org/x"]
+)
+def test_what_is_no_function_of_another_place_needs_no_word_of_the_user(tmp_path, name):
+    (tmp_path / "own.py").write_text("def score(true, given):\n    return 0\n")
+    known = configured(whole(), "the record", None, tmp_path)
+    trusted(known, "the record", None, tmp_path / "runs" / "a", {"fairness.custom": {"metric": [name]}})
 
 
 def test_paths_start_where_they_are_recorded_or_named(tmp_path):

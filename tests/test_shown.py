@@ -35,6 +35,7 @@ from audit.shown import (
     Subject,
     _cells,
     _in_turn,
+    _still,
     _telling,
     classes_of,
     lost_since,
@@ -215,6 +216,15 @@ def test_a_row_that_does_not_turn_when_it_is_shown_alone_is_not_kept():
     assert list(found.arrays["rows"]) == [0, 1]
     nothing = Altered(words="nothing", rows=rows, make=lambda r: given.data.inputs[r])
     assert not kept_of(judgement(), Evidence(measures=[], altered=lambda _: [nothing]), given).altered
+
+
+def test_a_row_is_held_to_the_way_of_its_own_change_alone():
+    """Row 0 is still right and only another answer by the other change's way; row 1 turned in its own."""
+    arrays = {"label": np.array([1, 1]), "before": np.array([0, 0]), "after": np.array([1, 1])}
+    wrong, other = (
+        Altered(words=way, rows=np.arange(2), make=lambda r: r, turned=way) for way in ("wrong", "other")
+    )
+    assert list(_still(arrays, np.array([0, 1]), [wrong, other], 1)) == [False, True]
 
 
 def test_ways_in_which_an_answer_turns():

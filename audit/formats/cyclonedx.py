@@ -11,7 +11,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from audit.evidence import EVERY_CHECK, Doubt, Measure
-from audit.formats.answers import Answer, answers, left_out, record_sha256, told
+from audit.formats.answers import Answer, answers, left_out, record_sha256, scope, told
 from audit.formats.text import as_json, file_of, line, moment, number, sha256_of, where
 from audit.policy import Verdict
 from audit.record import Finding, Record
@@ -53,6 +53,7 @@ def _metadata(record: Record, digest: str) -> dict[str, Any]:
         ("planned", str(outcome.planned)),
         ("measured", str(outcome.measured)),
         ("waived", str(outcome.waived)),
+        *((name, str(value)) for name, value in scope(record).items()),
         ("record_sha256", digest),
         *(("reason", reason) for reason in outcome.reasons),
     ]

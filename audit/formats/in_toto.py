@@ -5,11 +5,11 @@ PASSED, WARNED and FAILED, and calls WARNED "passed with warnings". So an answer
 unless the policy itself says that it only warns or lets it go: then it is WARNED.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from audit.errors import EXIT_OK
-from audit.formats.answers import Answer, answers, record_sha256
+from audit.formats.answers import Answer, answers, record_sha256, scope
 from audit.formats.text import as_json, file_of, line, ordered, sha256_of
 from audit.policy import Verdict
 from audit.record import Record
@@ -25,7 +25,7 @@ def in_toto(record: Record) -> bytes:
 
     The subjects are the model, where one was run and its sha256 is known, and the record. The configuration
     is the data, the settings and the policy, by their sha256. What was measured and not judged is no test;
-    the annotations of the record count it.
+    the annotations of the record count it, and name what is waived and what was left out.
     """
     given = answers(record)
     tests = {name: [_name(item) for item in given if _list(item) == name] for name in _LISTS}
@@ -36,7 +36,7 @@ def in_toto(record: Record) -> bytes:
         "predicateType": _PREDICATE,
         "predicate": {
             "result": _result(record, tests),
-            "configuration": [*_asked(record), {**itself, "annotations": _outcome(record)}],
+            "configuration": [*_asked(record), {**itself, "annotations": _outcome(record, given)}],
             **tests,
         },
     }
@@ -76,7 +76,7 @@ def _asked(record: Record) -> list[dict[str, Any]]:
     return [{"name": name, "digest": {"sha256": digest}} for name, digest in known if digest]
 
 
-def _outcome(record: Record) -> dict[str, Any]:
+def _outcome(record: Record, given: Sequence[Answer]) -> dict[str, Any]:
     outcome = record.verdict
     return {
         "verdict": outcome.verdict,
@@ -85,5 +85,7 @@ def _outcome(record: Record) -> dict[str, Any]:
         "planned": outcome.planned,
         "measured": outcome.measured,
         "waived": outcome.waived,
+        "waivedTests": [_name(item) for item in given if item.judgement and item.judgement.waived],
+        "profile": scope(record)["profile"],
         "leftOut": [line(item.check) for item in record.left_out],
     }

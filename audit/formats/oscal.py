@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from audit.formats.answers import Answer, answers, exit_words, left_out, numbers, record_sha256, told
+from audit.formats.answers import Answer, answers, exit_words, left_out, numbers, record_sha256, scope, told
 from audit.formats.text import as_json, file_of, line, moment, sha256_of
 from audit.policy import Verdict
 from audit.record import Finding, Record
@@ -85,7 +85,6 @@ def _results(record: Record, ids: _Ids) -> dict[str, Any]:
     given = answers(record)
     asked = [answer for answer in given if answer.asked]
     places = {id(finding): place for place, finding in enumerate(record.findings)}
-    code = record.verdict.exit_code
     lists = {
         "observations": [_observation(i, item, record, ids) for i, item in enumerate(record.findings)],
         "findings": [_finding(answer, places, ids) for answer in asked],
@@ -97,12 +96,17 @@ def _results(record: Record, ids: _Ids) -> dict[str, Any]:
         "description": _text("\n\n".join(record.verdict.reasons) or exit_words(record)),
         "start": _time(record, "started"),
         "end": _time(record, "finished"),
-        "props": _props(verdict=record.verdict.verdict, exit_code=code, record_sha256=ids.digest),
+        "props": _outcome(record, ids),
         "local-definitions": {"components": _components(record, ids)},
         "reviewed-controls": {"control-selections": [_selection(record)]},
         **{key: entries for key, entries in lists.items() if entries},
         **({"remarks": _text("\n\n".join(left_out(record)))} if record.left_out else {}),
     }
+
+
+def _outcome(record: Record, ids: _Ids) -> list[dict[str, str]]:
+    said = {"verdict": record.verdict.verdict, "exit_code": record.verdict.exit_code}
+    return _props(**said, waived=record.verdict.waived, record_sha256=ids.digest, **scope(record))
 
 
 _NO_CONTROLS = (

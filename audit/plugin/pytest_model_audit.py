@@ -6,8 +6,8 @@ and the audit of a file runs in a process of its own.
 
 Runs lie in pytest's cache, those of the 20 newest sessions, unless `--audit-out` names a folder.
 
-Options: `--audit-profile`, `--audit-out`. Settings: `audit_file` names the file of the fixtures, audit.toml
-in the root folder by default; `audit_model_name` says which of several models.
+Options: `--audit-profile`, `--audit-out`, `--audit-baseline`. Settings: `audit_file` names the file of the
+fixtures, audit.toml in the root folder by default; `audit_model_name` says which of several models.
 """
 
 import fcntl
@@ -48,6 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("model-audit", "audit of a saved model")
     group.addoption("--audit-profile", help="profile of the audit: quick, standard or thorough")
     group.addoption("--audit-out", help="folder that keeps the runs; in pytest's cache by default")
+    group.addoption("--audit-baseline", help="an earlier run that limits on change are held against")
     parser.addini("audit_file", "the audit.toml that the fixtures load", default="audit.toml")
     parser.addini("audit_model_name", "which of several [models.NAME] the fixtures load", default="")
 
@@ -90,8 +91,10 @@ class AuditFile(pytest.File):
 
 
 def _asked(limits: Iterable[Any]) -> list[tuple[str, str]]:
-    """Check and text of each limit, once."""
-    return list(dict.fromkeys((limit.check, str(limit)) for limit in limits))
+    """Check and text of each limit, once; one on a number and on its change is two, as they are judged."""
+    from audit.policy import parts_of
+
+    return list(dict.fromkeys((limit.check, str(part)) for limit in limits for part in parts_of(limit)))
 
 
 class LimitItem(pytest.Item):
@@ -142,6 +145,8 @@ def _hold(record: Mapping[str, Any], check: str, limit: str, report: Path) -> No
     }
     finding = next((item for item in record["findings"] if item["check"] == check), missing)
     judged = [item for item in finding["verdicts"] if item["limit"] == limit]
+    if not judged and finding.get("status", "measured") != "measured":
+        judged = finding["verdicts"][:1]  # there all limits have one answer, and none is in parts
     if not judged:
         why = finding["reason"]
         _refuse(f"{check}: {limit}: {why or 'no number was held against it'}\nreport: {report}")
@@ -236,6 +241,8 @@ def _audit(item: LimitItem, folder: Path) -> str:
         word for name in sorted({other.model for other in chosen} - {""}) for word in ("--model", name)
     ]
     options += ["--profile", profile] if profile else []
+    baseline = item.config.getoption("--audit-baseline")
+    options += ["--baseline", str(item.config.invocation_params.dir / baseline)] if baseline else []
     options += (
         ["--resume"] if any(folder.glob("**/journal.jsonl")) else []
     )  # a test process died in its middle

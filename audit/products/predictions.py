@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class Predictions:
     """What the model says about each of the N rows of the data, without any attack.
 
-    Where the data state the decisions themselves, asking for what they do not state raises `NotApplicable`.
+    Where the data hold no true outcomes, or state the decisions themselves, asking for what they do not
+    state raises `NotApplicable`.
 
     Attributes:
         scores: [N, C] scores whose softmax is the probability of each class.
@@ -40,7 +41,7 @@ class Predictions:
 
 
 class _Stated(Predictions):
-    """Predictions read from the data, which may lack some of the fields."""
+    """Predictions read from the data, or without true outcomes, which may lack some of the fields."""
 
     def __init__(self, **known: Any) -> None:
         vars(self).update(known)
@@ -71,18 +72,20 @@ def predictions(model: Model, data: Dataset) -> Predictions:
     if data.decisions is not None:
         return _stated(data, data.decisions)
     scores = model.predict(data.inputs)
-    _refuse_unknown_labels(data.labels, scores.shape[1])
     values = scores.numpy()
     predicted = values.argmax(axis=1).astype(np.int64)
     finite = np.isfinite(values).all(axis=1)
-    return Predictions(
-        scores=values,
-        probabilities=scores.softmax(dim=1).numpy(),
-        predicted=predicted,
-        correct=(predicted == data.labels) & finite,
-        finite=finite,
-        device=str(model.device) if model.device.type == "cuda" else "cpu",
-    )
+    known: dict[str, Any] = {
+        "scores": values,
+        "probabilities": scores.softmax(dim=1).numpy(),
+        "predicted": predicted,
+        "finite": finite,
+        "device": str(model.device) if model.device.type == "cuda" else "cpu",
+    }
+    if not data.labelled:
+        return _Stated(**known)
+    _refuse_unknown_labels(data.labels, scores.shape[1])
+    return Predictions(**known, correct=(predicted == data.labels) & finite)
 
 
 def _stated(data: Dataset, decisions: Ints) -> Predictions:

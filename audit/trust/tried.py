@@ -219,29 +219,30 @@ def group_differences(subject: Subject, item: Tried, shared: Shared) -> list[Mea
         codes = sensitive.codes[subject.explained.index][usable]
         for code, group in enumerate(sensitive.groups):
             inside = codes == code
-            if inside.any() and not inside.all():
-                found.append(_difference(of(inside), of(~inside), item.name, {feature: group}))
+            mine, others = (of(rows) if rows.any() else np.zeros(0) for rows in (inside, ~inside))
+            found.append(_difference(mine, others, item.name, {feature: group}))
     return found
 
 
 def _difference(mine: Doubles, others: Doubles, method: str, group: Mapping[str, str]) -> Measure:
+    fields: dict[str, Any] = {
+        "n": len(mine) + len(others),
+        "group": group,
+        "settings": {"method": method},
+        "unit": "share",
+        "better": "zero",
+    }
+    told = f"{len(mine)} rows of the group and {len(others)} others"
+    if not len(mine) or not len(others):
+        reason = f"{told} can be judged, and both are needed"
+        return Measure(name="faithfulness_difference", value=None, reason=reason, **fields)
     statistics: dict[str, Any] = {}
     for key, values in (("1", mine), ("0", others)):
         spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
         statistics |= {f"n{key}": len(values), f"mean{key}": float(values.mean()), f"sd{key}": spread}
     few = min(len(mine), len(others)) < FEWEST_OF_A_GROUP
-    counts = f"{len(mine)} rows of the group and {len(others)} others, fewer than {FEWEST_OF_A_GROUP}"
-    return measure(
-        "faithfulness_difference",
-        "welch",
-        statistics,
-        n=len(mine) + len(others),
-        group=group,
-        settings={"method": method},
-        unit="share",
-        better="zero",
-        too_few=counts if few else "",
-    )
+    counts = f"{told}, fewer than {FEWEST_OF_A_GROUP}"
+    return measure("faithfulness_difference", "welch", statistics, too_few=counts if few else "", **fields)
 
 
 def _faithful(item: Tried, fill: str, found: Faithfulness) -> None:

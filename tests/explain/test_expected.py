@@ -144,3 +144,19 @@ def test_no_pass_is_larger_than_the_batch():
     found_of(Watched(), rows_of(5, 4), rows_of(3, 4), torch.zeros(5, dtype=torch.int64), samples=32, batch=12)
     assert max(sizes) <= 12
     assert sum(sizes) == 160
+
+
+class Square(nn.Module):
+    """Two logits, 0 and the square of the one input."""
+
+    def forward(self, rows):
+        return torch.cat([torch.zeros_like(rows), rows**2], dim=1)
+
+
+def test_few_positions_are_right_on_average():
+    """At the left end of each stratum two samples of 2 a x^2 would give half of x^2."""
+    rows, start = torch.full((2000, 1), 1.5), torch.zeros(1, 1)
+    found = found_of(Square(), rows, start, torch.ones(2000, dtype=torch.int64), samples=4)
+    error = found.values.std() / 2000**0.5
+    assert abs(found.values.mean() - 1.5**2) < 4 * error
+    assert error < 0.02

@@ -119,6 +119,55 @@ def test_the_sampling_error_is_told_honestly():
     assert np.sqrt(np.mean(squared) / np.mean(exact.values**2)) < 0.2
 
 
+@pytest.mark.parametrize(("features", "samples"), [(10, 600), (12, 1000)])
+def test_drawn_coalitions_carry_the_kernels_weight_of_their_size(features, samples):
+    """Also where so many pairs are drawn that sizes with few coalitions run out of new ones."""
+    draws = 60
+    carried = np.zeros(features)
+    for seed in range(draws):
+        design = make_design(features, samples, seed)
+        assert design.groups > 0
+        carried += np.bincount(design.masks.sum(axis=1), weights=design.weights, minlength=features) / draws
+    sizes = np.arange(1, features)
+    np.testing.assert_allclose(carried[1:], (features - 1) / (sizes * (features - sizes)), rtol=0.04)
+
+
+def constrained_fit(design, weights, gains, difference):
+    """Weighted least squares with a given sum, by the optimality conditions written out for one row."""
+    z = design.masks.astype(float)
+    count = z.shape[1]
+    system = np.zeros((count + 1, count + 1))
+    for row, weight in zip(z, weights, strict=True):
+        system[:count, :count] += 2 * weight * np.outer(row, row)
+    system[:count, count] = system[count, :count] = 1
+    right = np.append(sum(2 * w * g * row for row, w, g in zip(z, weights, gains, strict=True)), difference)
+    return np.linalg.solve(system, right)[:count]
+
+
+@pytest.mark.parametrize(("features", "samples"), [(9, 60), (13, 120)])
+def test_a_sampled_design_gives_the_constrained_fit_and_the_spread_of_its_groups(features, samples):
+    random = np.random.default_rng(4)
+    design = make_design(features, samples, seed=2)
+    assert design.groups > 2
+    values = random.normal(size=(3, len(design.masks)))
+    base, fx = random.normal(size=3), random.normal(size=3)
+    found = shapley_values(design, values, base, fx)
+    drawn = design.group != COMPLETE
+    for row in range(3):
+        gains, difference = values[row] - base[row], fx[row] - base[row]
+        whole = constrained_fit(design, design.weights, gains, difference)
+        np.testing.assert_allclose(found.values[row], whole, rtol=1e-8, atol=1e-10)
+        parts = []
+        for group in range(design.groups):
+            own = design.group == group
+            scale = design.weights[drawn].sum() / design.weights[own].sum()
+            weights = np.where(own, design.weights * scale, np.where(drawn, 0, design.weights))
+            parts.append(constrained_fit(design, weights, gains, difference))
+        variance = sum((part - np.mean(parts, axis=0)) ** 2 for part in parts) / (design.groups - 1)
+        error = np.sqrt(variance / design.groups)
+        np.testing.assert_allclose(found.standard_error[row], error, rtol=1e-8)
+
+
 @pytest.mark.filterwarnings(
     "ignore:The set_:PendingDeprecationWarning"  # shap colours its plots on import
 )

@@ -259,3 +259,16 @@ def test_rows_that_share_their_neighbourhood_are_fitted_as_each_by_itself():
     for name in ("coefficients", "intercept", "local", "r2", "standard_error"):
         assert getattr(shared, name) == pytest.approx(getattr(single, name), abs=1e-9), name
     assert shared.coefficients.shape == (7, 5)
+
+
+def test_rows_are_fitted_in_blocks_that_bound_the_memory():
+    asked = []
+
+    def neighbourhood(part):
+        asked.append(part.stop - part.start)
+        z = torch.zeros(1, 1001, 50, dtype=torch.float64)
+        return z.expand(part.stop - part.start, -1, -1) + 1, torch.ones(part.stop - part.start, 1001).double()
+
+    fit_surrogates(neighbourhood, torch.zeros(170, 1001), 50)
+    assert sum(asked) == 170
+    assert max(asked) * 51 * 1001 <= 2**22

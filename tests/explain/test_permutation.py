@@ -6,7 +6,7 @@ import torch
 from sklearn.inspection import permutation_importance
 from torch import nn
 
-from audit.explain.permutation import permuted_losses
+from audit.explain.permutation import Losses, permuted_losses
 from audit.model import Model
 from audit.stats import mean
 
@@ -86,3 +86,17 @@ def test_the_interval_covers_the_increase_of_the_population():
         item = mean("x", found.influence()[1, 0].tolist())
         held += item.low <= truth <= item.high
     assert held >= 106
+
+
+def test_influence_is_what_a_row_adds_as_judge_and_as_donor():
+    random = np.random.default_rng(5)
+    donors = np.stack([random.permutation(7) for _ in range(3)])
+    losses = Losses(random.random((2, 7)), random.random((2, 4, 3, 7)), donors)
+    found = losses.influence()
+    for kind in range(2):
+        for feature in range(4):
+            change = losses.permuted[kind, feature] - losses.clean[kind]
+            for row in range(7):
+                judged = sum(change[k, row] for k in range(3)) / 3
+                gave = sum(change[k, donors[k].tolist().index(row)] for k in range(3)) / 3
+                assert found[kind, feature, row] == pytest.approx(judged + gave - change.mean())

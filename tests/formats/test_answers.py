@@ -289,3 +289,17 @@ def test_what_was_left_out_is_told_and_weighs_only_where_a_limit_speaks_of_it():
     suites = ET.fromstring(junit(record))  # noqa: S314 - written here
     (case,) = suites.findall(".//testcase[@classname='a.free']")
     assert case.find("skipped") is not None
+
+
+@pytest.mark.parametrize(("asked", "forbids"), [("name", True), ("pattern", False)])
+def test_a_check_that_does_not_fit_forbids_a_yes_only_where_it_was_asked_for_by_name(asked, forbids):
+    misfit = Finding(check="a.b", version="1", title="t", status="not_applicable", reason="no images")
+    record = records.made((misfit,), plan=(Planned(check="a.b", asked=asked),))
+    (answer,) = answers(record)
+    assert (answer.asked, answer.leniency) == (forbids, "fail" if forbids else "pass")
+
+
+def test_a_check_that_was_left_out_and_has_a_finding_all_the_same_is_answered_once():
+    ran = Finding(check="a.b", version="1", title="t", status="broken", reason="it crashed")
+    record = records.made((ran,), left_out=(LeftOut(check="a.b", reason="no time"),))
+    assert [(item.check, item.verdict) for item in answers(record)] == [("a.b", Verdict.BROKEN)]

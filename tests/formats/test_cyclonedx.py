@@ -9,6 +9,7 @@ from published import CYCLONEDX, faults
 
 from audit.evidence import Doubt, Measure
 from audit.formats.cyclonedx import cyclonedx
+from audit.record import Planned
 
 
 def bom_of(record):
@@ -183,9 +184,26 @@ def test_the_outcome_stands_in_the_metadata(golden, bom):
     assert (facts["model-audit:planned"], facts["model-audit:measured"]) == ("11", "7")
     reasons = [item["value"] for item in bom["metadata"]["properties"] if item["name"].endswith(":reason")]
     assert reasons == list(golden.verdict.reasons)
+    assert (facts["model-audit:profile"], facts["model-audit:leftOut"]) == ("standard", "0")
+
+
+def test_what_was_left_out_is_counted_and_told_with_its_reason():
+    bom = bom_of(records.relaxed())
+    facts = {item["name"]: item["value"] for item in bom["metadata"]["properties"]}
+    assert (facts["model-audit:waived"], facts["model-audit:leftOut"]) == ("1", "2")
+    limitations = card_of(bom)["considerations"]["technicalLimitations"]
+    assert "shift.noise was left out of this run: The budget was spent." in limitations
 
 
 def test_an_audit_without_a_model_says_so_and_claims_no_hash():
     model = bom_of(records.stopped())["components"][0]
     assert "hashes" not in model
     assert model["description"].startswith("No model was run")
+
+
+def test_a_check_that_broke_or_left_no_trace_is_told_among_the_limitations():
+    record = records.every_verdict()
+    gone = replace(record, plan=(*record.plan, Planned(check="c.gone", asked="name")))
+    limitations = card_of(bom_of(gone))["considerations"]["technicalLimitations"]
+    assert "b.broken: BROKEN: it crashed." in limitations
+    assert "c.gone: BROKEN: it was asked for and not measured." in limitations

@@ -7,6 +7,7 @@ one of `uri`, `digest`, `content` at least. Predicate test-result v0.1: `result`
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import records
@@ -185,3 +186,15 @@ def test_names_are_unique(golden):
     got = predicate_of(golden)
     names = [*got["passedTests"], *got["warnedTests"], *got["failedTests"]]
     assert len(names) == len(set(names)) == sum(item.asked for item in answers(golden))
+
+
+def test_what_is_waived_left_out_and_under_which_profile_stands_by_name():
+    record = replace(records.relaxed(), run={"profile": "quick"})
+    predicate = predicate_of(record)
+    outcome = predicate["configuration"][-1]["annotations"]
+    assert outcome["waivedTests"] == ["a.measured: fails at least 0.8"]
+    assert set(outcome["waivedTests"]) <= set(predicate["warnedTests"])
+    assert outcome["leftOut"] == ["shift.noise", "b.c"]
+    assert outcome["profile"] == "quick"
+    plain = predicate_of(records.every_verdict())["configuration"][-1]["annotations"]
+    assert (plain["waivedTests"], plain["leftOut"], plain["profile"]) == ([], [], "standard")

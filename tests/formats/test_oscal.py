@@ -157,3 +157,11 @@ def test_no_text_becomes_a_tag_a_link_or_an_image(text):
         assert "<" not in item
         assert "](" not in item
         assert re.search(r"\]:", item) is None
+
+
+def test_the_outcome_tells_waivers_profile_and_what_was_left_out():
+    (result,) = document_of(records.relaxed())["assessment-results"]["results"]
+    facts = {item["name"]: item["value"] for item in result["props"]}
+    assert (facts["waived"], facts["profile"], facts["leftOut"]) == ("1", "standard", "2")
+    assert "shift.noise was left out of this run: The budget was spent." in result["remarks"]
+    assert [item["status"] for item in result["risks"]] == ["deviation-approved"]

@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from dataclasses import replace
 
 import pytest
 import records
@@ -9,7 +10,9 @@ from published import SARIF, faults
 
 from audit.coverage import coverage
 from audit.document import read_document
+from audit.formats.answers import answers
 from audit.formats.sarif import sarif
+from audit.formats.taxonomies import taxonomies
 from audit.judge import judge
 from audit.policy import Limit, Policy
 from audit.record import Finding
@@ -169,3 +172,19 @@ def test_frameworks_add_little_and_a_run_that_names_none_adds_nothing(golden):
     assert stranger["taxonomies"] == []
     assert not any("taxa" in item for item in stranger["results"])
     assert "supportedTaxonomies" not in stranger["tool"]["driver"]
+
+
+def test_a_limit_that_found_no_number_evidences_nothing_beside_one_that_did():
+    finding = Finding(
+        check="performance.accuracy", version="1", title="t", status="measured",
+        measures=(proportion("accuracy", 90, 100),),
+    )  # fmt: skip
+    asked = Limit(check=finding.check, measure="accuracy", at_least=0.5)
+    limits = (asked, replace(asked, where={"epsilon": 0.1}))
+    record = records.made((finding,), policy=Policy(limits=limits))
+    found = taxonomies(record, [finding.check])
+    held, unmatched = answers(record)
+    assert held.judgement.matched
+    assert not unmatched.judgement.matched
+    assert found.evidenced_by(held)
+    assert list(found.evidenced_by(unmatched)) == []

@@ -85,6 +85,24 @@ def test_what_cannot_be_said_fails_and_what_the_policy_lets_go_is_skipped(reposi
     assert "INCONCLUSIVE" in out
 
 
+BOTH = """
+[policy.limits."performance.accuracy"]
+accuracy = { at_least = 0.8, no_worse_than = "baseline", margin = 0.01 }
+"""
+
+
+def test_a_limit_on_a_number_and_its_change_is_two_tests_held_against_the_baseline(repository):
+    file = repository / "both.toml"
+    file.write_text('extends = "audit.toml"\n' + BOTH)
+    command = [BIN / "model-audit", "run", "audit.toml", "--out", "old", "--only", "performance.accuracy"]
+    subprocess.run(command, cwd=repository, check=False, capture_output=True)
+    code, out = run_pytest(repository, "-q", "both.toml", "-k", "performance")
+    assert (code, "1 failed, 1 passed, 3 deselected" in out) == (1, True), out
+    assert "no baseline was given" in out
+    code, out = run_pytest(repository, "-q", "both.toml", "-k", "performance", "--audit-baseline", "old")
+    assert (code, "2 passed, 3 deselected" in out) == (0, True), out
+
+
 def test_a_waived_limit_is_skipped_and_never_passes(repository):
     audit = [BIN / "model-audit"]
     subprocess.run([*audit, "run", "biased.toml", "--out", "r", "--only", "fairness.groups"], cwd=repository,

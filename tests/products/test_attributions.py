@@ -13,6 +13,7 @@ from audit.dataset import Dataset, Feature
 from audit.errors import ConfigError, NotApplicable, NotEvaluable
 from audit.explain.explained import baseline_row
 from audit.explain.quantity import quantity
+from audit.explain.rise import Masks, importance, masked_values
 from audit.model import Model, state_hash
 from audit.products.attributions import attributions
 
@@ -493,3 +494,40 @@ def test_variance_where_the_slope_changes_most_comes_first():
     assert found.features[int(found.values.mean(axis=0).argmax())] == "pay"
     assert found.values[:, [0, 1, 3]].max() < 1e-10
     assert found.unit == "squared log-odds per standard deviation"
+
+
+def test_slopes_per_deviation_go_with_the_deviation_and_variances_with_its_square():
+    model, data = case("tabular")
+    spread = data.inputs.std(axis=0, dtype=np.float64)
+    for method, power in (("smoothgrad", 1), ("vargrad", 2)):
+        source = attributions(model, data, 0)
+        scaled = source.of(method, rows=5)
+        plain = source.of(method, rows=5, per="unit")
+        for feature, column in ((2, 4), (3, 5)):
+            expected = plain.values[:, feature] * spread[column] ** power
+            np.testing.assert_allclose(scaled.values[:, feature], expected, rtol=1e-4)
+            error = plain.standard_error[:, feature] * spread[column] ** power
+            np.testing.assert_allclose(scaled.standard_error[:, feature], error, rtol=1e-4)
+
+
+def test_the_order_of_the_data_does_not_make_expected_gradients_less_certain():
+    """Sub-designs take the background in turn: of sorted rows each would see one end of the data."""
+    model, data = case("tabular")
+    ordered = replace(data, inputs=data.inputs[np.argsort(data.inputs[:, 4])])
+    found = [
+        attributions(model, rows, 0).of("expected_gradients", rows=80, samples=80).standard_error[:, 2].mean()
+        for rows in (data, ordered)
+    ]
+    assert found[1] < 1.3 * found[0]
+
+
+def test_rise_gives_a_cell_the_mean_of_its_places():
+    model, data = case("image")
+    item = attributions(model, data, 0).of("rise", rows=3, samples=64, cells=4)
+    masks = Masks((1, 8, 8), 4, 0.5, 0, torch.device("cpu"))
+    rows = model.tensor(data.inputs[item.rows])
+    fill = model.tensor(baseline_row(model, data, "mean"))
+    targets = torch.from_numpy(item.targets)
+    answers = masked_values(model, rows, targets, fill, masks, 64, "log_odds")
+    places = importance(answers, masks, torch.eye(64)).values.numpy().reshape(3, 4, 2, 4, 2)
+    np.testing.assert_allclose(item.values, places.mean(axis=(2, 4)).reshape(3, 16), rtol=1e-5, atol=1e-8)

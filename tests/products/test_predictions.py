@@ -104,3 +104,14 @@ def test_what_the_data_do_not_state_is_not_applicable_rather_than_made_up():
         _ = found.correct
     with pytest.raises(AttributeError):
         _ = found.corect
+
+
+def test_without_true_outcomes_only_what_needs_them_is_not_applicable():
+    labelled = data()
+    bare = Dataset(**{name: value for name, value in vars(labelled).items() if name != "labels"})
+    known, found = predictions(model(), labelled), predictions(model(), bare)
+    for name in ("scores", "probabilities", "predicted", "finite"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(known, name))
+    assert found.device == known.device
+    with pytest.raises(NotApplicable, match="no true outcomes"):
+        _ = found.correct

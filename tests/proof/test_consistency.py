@@ -131,6 +131,10 @@ def not_kept(record, lines):
     lines.insert(4, {"event": "finding", "time": "t3", "finding": other})
 
 
+def said_nowhere(record, lines):
+    del lines[3]["finding"]["doubts"]
+
+
 def other_tool(record, lines):
     lines[0]["tool"] = {"name": "other"}
 
@@ -180,6 +184,7 @@ def other_config(record, lines):
         (other_count, ("journal", "record.json#/findings/0/measures")),
         (not_told, ("journal", "record.json#/findings/0")),
         (not_kept, ("journal", "journal.jsonl:5")),
+        (said_nowhere, ("journal", "record.json#/findings/0/doubts")),
         (other_tool, ("journal", "record.json#/tool")),
         (other_start, ("journal", "record.json#/run/first_measured")),
         (other_fixing, ("journal", "record.json#/run/policy_fixed")),

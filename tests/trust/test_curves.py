@@ -181,3 +181,17 @@ def test_images_are_masked_in_all_channels():
     assert values == pytest.approx(np.array([[-6.0]]))
     assert network.seen[0, :, 0].eq(1).all()
     assert network.seen[0, :, 1].eq(0).all()
+
+
+def test_no_ranking_stretches_the_range_that_it_is_measured_by():
+    """Only the controls set a row's range: a method that drives the answer further gets no smaller gain."""
+    rows = torch.tensor([[1.0, -1.0, 0.5, 0.0]])
+    controls = np.array([[[0, 1, 2, 3]], [[3, 0, 1, 2]]])
+    best = np.array([[[0, 2, 3, 1]]])
+    network = masked(Sum(), rows, torch.zeros(1, 1, 4))
+    alone = curves(answers(network, controls, 4), [0, 1], by_size=False)
+    found = curves(answers(network, np.concatenate([controls, best]), 4), [0, 1], by_size=False)
+    assert found.size == pytest.approx(alone.size)
+    assert found.deletion[:2] == pytest.approx(alone.deletion)
+    reached = np.concatenate([found.deletion[2], found.insertion[2]], axis=1)
+    assert reached.min() < 0 or reached.max() > 1

@@ -139,3 +139,28 @@ def test_donors_of_wide_tables_are_found_in_bounded_memory():
     finally:
         tracemalloc.stop()
     assert peak < 60e6
+
+
+class Jagged(nn.Module):
+    """Seven columns that do the same, each at another pace in every row: none leads but by chance."""
+
+    def forward(self, rows):
+        together = 30 * rows.sum(dim=1, keepdim=True)
+        found = torch.sin(40 * rows + together + torch.arange(7)).sum(dim=1)
+        return torch.stack([torch.zeros_like(found), found], dim=1)
+
+
+def test_being_chosen_does_not_make_a_feature_lead():
+    """Compared on the rows that chose it, the feature of the largest share would lead every time."""
+    on, off = [], []
+    for seed in range(10):
+        random = np.random.default_rng(seed)
+        inputs = random.normal(size=(200, 7)).astype(np.float32)
+        data = Dataset(
+            inputs=inputs, labels=np.zeros(200, np.int64), modality="tabular", classes=("no", "yes")
+        )
+        found = leads(asked(Jagged(), data, rows=16), draws=1, seed=seed)["lime"]
+        on.append(found.on_lead.mean())
+        off.append(found.off_lead.mean())
+    for values in (on, off):
+        assert abs(np.mean(values)) < 3 * np.std(values, ddof=1) / 10**0.5

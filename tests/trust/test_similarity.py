@@ -89,3 +89,8 @@ def test_random_signs_change_half_of_the_time_and_odd_rows_are_left_out():
     assert np.isnan(found[0])
     assert found[1:].mean() == pytest.approx(0.5, abs=0.02)
     assert np.isnan(sign_change(np.zeros((3, 2)), np.zeros((3, 2)))).all()
+
+
+def test_a_value_that_becomes_0_has_lost_its_sign_and_not_changed_it():
+    found = sign_change(np.array([[2.0, 0.0, -1.0]] * 3), np.array([[2.0, 1.0, 0.0]] * 3))
+    assert found == pytest.approx(np.zeros(3))

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from audit.attack.nearby import Nearby
 from audit.dataset import Dataset
 from audit.errors import NotApplicable
 from audit.explain.attribution import Attribution
@@ -12,7 +13,15 @@ from audit.explain.explained import Explained
 from audit.explain.features import layout
 from audit.model import Model, state_hash
 from audit.trust.similarity import rank_correlation
-from audit.trust.study import Subject, agreement, between_seeds, is_slope, under_random_weights, values_of
+from audit.trust.study import (
+    Subject,
+    agreement,
+    at_points_nearby,
+    between_seeds,
+    is_slope,
+    under_random_weights,
+    values_of,
+)
 
 INPUTS = np.random.default_rng(0).normal(size=(30, 3)).astype(np.float32)
 DATA = Dataset(inputs=INPUTS, labels=np.zeros(30, np.int64), modality="tabular", classes=("a", "b"))
@@ -58,10 +67,11 @@ def test_slopes_say_how_much_and_not_which_way(method, values, slope):
 def test_every_draw_of_weights_explains_its_own_rows_and_none_stays():
     network = nn.Linear(3, 2)
     before = state_hash(network)
-    seen = []
+    seen, states = [], set()
 
     def explain(method, part):
         assert state_hash(network) != before
+        states.add(state_hash(network))
         seen.append(part.tolist())
         return said(network.weight[0].detach().numpy().astype(float)[None].repeat(len(part), axis=0))
 
@@ -69,6 +79,7 @@ def test_every_draw_of_weights_explains_its_own_rows_and_none_stays():
     found = under_random_weights(subject(explain, network), "x", values, 4)
     assert [row for part in seen for row in part] == list(range(6))
     assert len(found) == 4
+    assert len(states) == 4
     assert state_hash(network) == before
 
 
@@ -92,3 +103,17 @@ def test_agreement_is_of_magnitudes():
     found = agreement(values, -values, 3)
     assert found.rank == pytest.approx(np.ones(5))
     assert rank_correlation(values, -values) == pytest.approx(-np.ones(5))
+
+
+def test_rows_without_a_point_nearby_are_no_sign_of_stability():
+    """What stands there is the row itself, whose explanation is of course the same."""
+    values = np.random.default_rng(1).normal(size=(6, 3))
+    reached = np.array([True, False, True, True, False, True])
+    steps = np.where(reached, 1.0, 0.0)
+    nearby = Nearby(
+        rows=np.arange(6), points=INPUTS[:6], steps=steps, epsilon=0.1, norm="linf", rejected={},
+        forward_rows=0, backward_rows=0,
+    )  # fmt: skip
+    found = at_points_nearby(subject(lambda method, inputs: said(values)), "x", values, nearby)
+    assert found.rank == pytest.approx(np.where(reached, 1.0, np.nan), nan_ok=True)
+    assert found.overlap == pytest.approx(np.where(reached, 1.0, np.nan), nan_ok=True)

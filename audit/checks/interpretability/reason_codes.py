@@ -166,11 +166,16 @@ def _barred(data: Dataset, names: Sequence[str], protected: Sequence[str]) -> Bo
             raise ConfigError(
                 f"'protected' names '{name}', which is not a feature of the data{nearest(name, names)}."
             )
-    barred = {*data.sensitive, *protected}
-    found: Bools = np.array([name in barred for name in names])
+    barred = {_plain(name) for name in (*data.sensitive, *protected)}
+    found: Bools = np.array([_plain(name) in barred for name in names])
     if found.all():
         raise NotEvaluable(f"all {len(names)} features are protected, so none may be a reason.")
     return found
+
+
+def _plain(name: str) -> str:
+    """A name as it is compared: `Sex ` in one place and `sex` in another are the same attribute."""
+    return name.strip().casefold()
 
 
 def _decisions(model: Model, data: Dataset, seed: int, searched: int, rows: int) -> tuple[Ints, Ints, int]:
@@ -323,7 +328,8 @@ def _caveats(found: Found, data: Dataset, top: int, reference: str | int, runs: 
         ),
     ]
     names = [name for name, bad in zip(found.names, found.protected, strict=True) if bad]
-    absent = [name for name in data.sensitive if name not in found.names]
+    inputs = {_plain(name) for name in found.names}
+    absent = [name for name in data.sensitive if _plain(name) not in inputs]
     if names:
         sentences.append(f"Protected, and therefore never a reason: {', '.join(names)}.")
     if absent:

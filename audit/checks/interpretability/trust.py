@@ -148,7 +148,9 @@ def trust(
     explained = attributions.explained(**what)
     together = _passes(model) - before
     explain = partial(again, attributions, explained)
-    subject = Subject(model, data, explained, layout(data), explain, seed, top)
+    parts = layout(data)
+    _refuse_too_little(len(explained.index), len(parts.names))
+    subject = Subject(model, data, explained, parts, explain, seed, top)
     said, untried = _asked_of_all(subject, attributions, methods, what)
     found = [item for item in said if not isinstance(item, Card)]
     if not found:
@@ -166,6 +168,16 @@ def trust(
         raise NotEvaluable(_nothing_said(cards, untried))
     base = _evidence(subject, found, cards, shared, (int(together[0]), int(together[1])))
     return replace(base, tables=[*base.tables, *untried_table(untried)])
+
+
+def _refuse_too_little(rows: int, features: int) -> None:
+    """One feature has no ranking and one row no interval: nothing could be shown, for or against."""
+    if features < 2:  # noqa: PLR2004 - see above
+        raise NotApplicable(
+            "the data have 1 feature, and only a ranking of two or more can be put to a test."
+        )
+    if rows < 2:  # noqa: PLR2004 - see above
+        raise NotEvaluable("1 row is too few to tell an explanation from chance; at least 2 are needed.")
 
 
 def _passes(model: Model) -> Ints:

@@ -166,3 +166,26 @@ def test_german_credit_gives_reasons_and_never_sex(shared_data):
     assert whole(found, "complete_reasons_share").n == 100
     assert 0 < whole(found, "stable_reasons").value <= 4
     assert 0 < whole(found, "protected_attribution_share").value < 0.3
+
+
+def test_a_protected_feature_takes_no_place_from_those_that_may_be_a_reason():
+    """It weighs most against half of the people and must not stand, unnamed, at the first place."""
+    found = measured(linear((3.0, 0.0, 30.0, 0.0), bias=-15.0), top=1)
+    (table_,) = found.tables
+    n = whole(found, "complete_reasons_share").n
+    assert sum(row[1] for row in table_.rows) == n
+    assert reasons(found)["income"].value == pytest.approx(whole(found, "complete_reasons_share").value)
+    assert whole(found, "stable_reasons").value == pytest.approx(reasons(found)["income"].value)
+
+
+def test_a_protected_feature_is_known_in_capitals_too():
+    data = table(
+        features=tuple(
+            Feature(name=n, columns=(i,)) for i, n in enumerate(("income", "debt", "Sex ", "noise"))
+        )
+    )
+    found = measured(linear((1.0, 0.0, 8.0, 0.0), bias=-6.0), data, top=2)
+    assert "Sex " not in reasons(found)
+    assert whole(found, "protected_among_leading").value > 0.5
+    assert any("never a reason: Sex" in text for text in found.caveats)
+    assert not any("No input of the model is called" in text for text in found.caveats)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
 from audit.checks.interpretability.surrogate import surrogate
@@ -122,3 +123,27 @@ def test_three_classes_without_a_favourable_one_follow_the_most_common():
     found = surrogate.measure(model, data, 0, **surrogate.settings({}))
     assert "log-odds of c" in found.figures[0].title
     assert named(found)["tree_fidelity"].value > 0.8
+
+
+def test_fidelity_is_that_of_rows_that_were_not_fitted_on():
+    """A deep tree on few rows learns them by heart; what counts is what it says of the others."""
+    from audit.explain.surrogate import halves
+
+    data = table(120)
+    steep = torch.tensor([37.0, 41.0])
+
+    def jagged(x):
+        return torch.sin((x[:, :2] * steep).sum(dim=1))
+
+    known = named(measured(jagged, data, rows=120, depth=6))
+    decisions = (jagged(torch.tensor(data.inputs)) > 0).long().numpy()
+    values = data.inputs.astype(np.float64)
+    values[:, 0] = values[:, 0] * 10 + 40
+    fitted_on, held = halves(120, 0)
+    assert set(fitted_on) | set(held) == set(range(120))
+    assert not set(fitted_on) & set(held)
+    tree = DecisionTreeClassifier(max_depth=6, min_samples_leaf=5, random_state=0)
+    tree.fit(values[fitted_on], decisions[fitted_on])
+    on_held = (tree.predict(values[held]) == decisions[held]).mean()
+    assert (tree.predict(values[fitted_on]) == decisions[fitted_on]).mean() > on_held + 0.05
+    assert known["tree_fidelity"].value == pytest.approx(on_held)

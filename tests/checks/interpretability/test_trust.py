@@ -14,7 +14,7 @@ from torch import nn
 
 from audit.checks.interpretability.trust import CHECKS, trust
 from audit.dataset import Dataset, Feature, Sensitive
-from audit.errors import NotEvaluable
+from audit.errors import NotApplicable, NotEvaluable
 from audit.model import Model, state_hash
 from audit.pictures import curve_of
 from audit.products.adversaries import adversaries
@@ -459,6 +459,62 @@ def test_a_group_of_few_rows_is_shown_and_not_judged():
     told = [m for m in found.measures if m.name == "faithfulness_difference"]
     assert told
     assert all("fewer than 10" in m.too_few for m in told)
+
+
+def test_a_ranking_that_hangs_on_the_seed_is_not_supported_though_it_is_faithful(monkeypatch):
+    """By the audit's own seed it tells the truth; by any other it invents a ranking."""
+    truth = METHODS["integrated_gradients"]
+
+    def lucky(model, data, seed, explained):
+        if seed == 0:
+            return truth(model, data, seed, explained)
+        return noise(model, data, seed, explained)
+
+    monkeypatch.setitem(METHODS, "lucky", lucky)
+    found = measured(mlp(), table(), methods=["lucky"])
+    assert the(found, "faithfulness_gain", method="lucky", fill="mean").low > 0
+    assert cards(found) == {"lucky": "not supported"}
+    (row,) = found.tables[0].rows[:-1]
+    assert "rank correlation between seeds" in row[2]
+    assert "gain over random" not in row[2]
+
+
+def test_a_group_without_a_row_is_told_and_gets_no_number():
+    """A group that is left out in silence looks like one for which all is well."""
+    codes = np.arange(300) % 2
+    data = table(sensitive={"sex": Sensitive(name="sex", groups=("f", "m", "x"), codes=codes)})
+    found = measured(mlp(), data, methods=["saliency"], rows=40)
+    told = {m.group["sex"]: m for m in found.measures if m.name == "faithfulness_difference"}
+    assert set(told) == {"f", "m", "x"}
+    assert told["f"].value == pytest.approx(-told["m"].value)
+    assert told["x"].value is None
+    assert told["x"].reason.startswith("0 rows of the group and 40 others")
+    assert told["x"].n == 40
+
+
+def test_one_feature_and_one_row_are_no_reason_to_call_an_explanation_unsupported():
+    """The right answer for one feature ranks like any other: nothing can be shown, for or against."""
+    one = Dataset(
+        inputs=table().inputs[:, :1],
+        labels=np.zeros(300, np.int64),
+        modality="tabular",
+        classes=("no", "yes"),
+        features=(Feature(name="age", columns=(0,)),),
+    )
+    with pytest.raises(NotApplicable, match="have 1 feature"):
+        measured(mlp(1), one, methods=["integrated_gradients"])
+    with pytest.raises(NotEvaluable, match="1 row is too few"):
+        measured(mlp(), table(), methods=["integrated_gradients"], rows=1)
+
+
+def test_explanations_are_judged_without_true_outcomes():
+    """A label says whether the model is right, not whether an explanation of the model is."""
+    data = table()
+    bare = Dataset(**{name: value for name, value in vars(data).items() if name != "labels"})
+    assert not bare.labelled
+    said = [measured(mlp(), rows, methods=["integrated_gradients", "kernel_shap"]) for rows in (data, bare)]
+    assert cards(said[0]) == cards(said[1])
+    assert said[0].measures == said[1].measures
 
 
 def test_fragile_explanations_are_weak():
