@@ -246,6 +246,18 @@ def test_what_is_no_reproducer_is_refused(tmp_path, content, words):
         read_reproducer(tmp_path)
 
 
+def test_a_comparison_takes_away_no_reproducer_of_another_kind(broken_run, tmp_path):
+    """It writes those of changes anew, and those of the run itself are not its to remove."""
+    home = Path(shutil.copytree(broken_run.parent.parent, tmp_path / "loans"))
+    run = home / "runs" / "broken"
+    record, config = read_record(run), read_config(home / "broken.toml")
+    kept = keep_changes(record, run, lambda _: None, wanted(config, run), run)
+    assert kept == record
+    named = [run / item.path for finding in record.findings for item in finding.artifacts]
+    assert len([path for path in named if path.name == FILE]) >= 2
+    assert all(path.is_file() for path in named)
+
+
 def test_altered_tensors_are_refused(broken_run, tmp_path):
     folder = Path(shutil.copytree(by_check(broken_run)["robustness.pgd"], tmp_path / "finding"))
     told = read_reproducer(folder)
