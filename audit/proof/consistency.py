@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from audit.plainfile import real_path
+from audit.proof.changes import changes
 from audit.proof.files import sha256_of
 from audit.proof.numbers import RECORD, place
 from audit.proof.statement import Statements, counted, noted, proved, unproved, wrong
@@ -54,7 +55,7 @@ def consistency(record: Json, folder: Path) -> Statements:
     """Everything in a run folder that says the same thing twice."""
     yield from _plan(record)
     yield from _artifacts(record, folder)
-    yield from _changes(record)
+    yield from changes(record)
     yield from _hashes(record)
     path = folder / JOURNAL
     if not path.is_file():
@@ -117,42 +118,6 @@ def _artifacts(record: Json, folder: Path) -> Statements:
         yield proved(
             "artifacts", f"{counted(total, 'artifact')}: each has the sha256 that its finding gives."
         )
-
-
-def _changes(record: Json) -> Statements:
-    """What changed, against what was measured, and its name against the interval it was given by."""
-    baseline = record.get("baseline")
-    if baseline is None:
-        return
-    known: dict[bytes, list[Any]] = {}
-    for finding in record["findings"]:
-        for item in finding["measures"]:
-            known.setdefault(_key(finding["check"], item), []).append(item["value"])
-    for at, change in enumerate(baseline["changes"]):
-        item = change["measure"]
-        measured = known.get(_key(change["check"], item), [change["new"]])
-        if change["new"] is not None and change["new"] not in measured:
-            said = f"'{item['name']}' is said to be {change['new']} now; the record measured {measured[0]}."
-            yield wrong("record", said, place("baseline", "changes", at, "new"))
-        low, high, better = (item[key] for key in ("low", "high", "better"))
-        called = change["moved"]
-        if not called or low is None or high is None:
-            continue
-        moved = low > 0 or high < 0
-        sides = {"higher": ("worse", "better"), "lower": ("better", "worse")}.get(better)
-        must = "unchanged" if not moved else sides[low > 0] if sides else called
-        if called != must or (moved and called == "unchanged"):
-            said = f"it is called '{called}'; its interval [{low:.4g}, {high:.4g}] says otherwise."
-            yield wrong("record", said, place("baseline", "changes", at, "moved"))
-    said = (
-        f"The baseline, run {baseline['run']}, is named by its sha256 and not looked at; verify it by itself."
-    )
-    yield noted("record", said, place("baseline"))
-
-
-def _key(check: str, item: Json) -> bytes:
-    """What tells one measure of a record from another."""
-    return canonical([check, item["name"], item["group"], item["settings"]])
 
 
 def _hashes(record: Json) -> Statements:

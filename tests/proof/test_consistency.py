@@ -6,10 +6,9 @@ import json
 import pytest
 import records
 
-from audit.evidence import Measure
 from audit.policy import Limit, Policy
 from audit.proof.consistency import consistency, digest, parsed, readable
-from audit.record import Artifact, Baseline, Change, Finding, LeftOut, canonical
+from audit.record import Artifact, Finding, LeftOut, canonical
 from audit.stats import proportion
 
 POLICY = Policy(limits=(Limit(check="a.one", measure="accuracy", at_least=0.5),))
@@ -257,37 +256,6 @@ def test_artifacts_are_hashed_and_never_sought_outside(tmp_path):
     (folder / "a.npz").write_bytes(b"b")
     record = as_read(findings=(finding(artifacts=(Artifact(path="a.npz", sha256=sha),)),))
     assert wrong(record, folder) == [("artifacts", "a.npz")]
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "better", "moved", "fits"),
-    [
-        (0.1, 0.2, "higher", "better", True),
-        (0.1, 0.2, "lower", "worse", True),
-        (-0.1, 0.2, "higher", "unchanged", True),
-        (0.1, 0.2, "higher", "unchanged", False),
-        (-0.2, -0.1, "higher", "better", False),
-        (-0.1, 0.1, "lower", "worse", False),
-        (0.1, 0.2, "neither", "changed", True),
-        (0.1, 0.2, "neither", "unchanged", False),
-    ],
-)
-def test_a_change_is_called_what_its_interval_says(tmp_path, low, high, better, moved, fits):
-    item = Measure(name="accuracy", value=(low + high) / 2, low=low, high=high, level=0.95, better=better)
-    change = Change(check="a.one", measure=item, moved=moved)
-    baseline = Baseline(
-        run="b", record_sha256="0" * 64, model={}, paired=True, why="", level=0.95, changes=(change,)
-    )
-    expected = [] if fits else [("record", "record.json#/baseline/changes/0/moved")]
-    assert wrong(as_read(baseline=baseline), tmp_path) == expected
-
-
-def test_what_a_number_is_said_to_be_now_is_what_was_measured(tmp_path):
-    item = proportion("accuracy", 9, 10)
-    for new, expected in ((0.9, []), (0.95, [("record", "record.json#/baseline/changes/0/new")])):
-        change = Change(check="a.one", measure=item, new=new)
-        facts = {"run": "b", "record_sha256": "0" * 64, "model": {}, "paired": True, "why": "", "level": 0.95}
-        assert wrong(as_read(baseline=Baseline(**facts, changes=(change,))), tmp_path) == expected
 
 
 @pytest.mark.parametrize(
