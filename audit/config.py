@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -30,6 +30,9 @@ Output = Literal[
     "auto", "logits", "log_probabilities", "probabilities", "single_logit", "single_probability", "labels"
 ]
 
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+"""A finite number; a text or a truth value in its place is a slip, and must not be read as one."""
+
 # what pydantic puts between the keys where a value may be of several types
 _OF_PYDANTIC = re.compile(r"(LimitSection$|(list|dict|tuple|literal|function-\w+|constrained-\w+)\[)")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -42,8 +45,8 @@ class _Section(BaseModel):
 class Normalize(_Section):
     """Applied inside the model, so that epsilon stays in raw units."""
 
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[Number, ...]
+    std: tuple[Number, ...]
 
 
 class ModelSection(_Section):
@@ -51,7 +54,7 @@ class ModelSection(_Section):
 
     predictions: str | None = None
     path: Path | None = Field(default=None, validate_default=True)
-    threshold: float = Field(default=0.5, ge=0, le=1)
+    threshold: Number = Field(default=0.5, ge=0, le=1)
     loader: str = "auto"
     factory: str | None = None
     arguments: dict[str, Any] = Field(default_factory=dict)
@@ -59,7 +62,7 @@ class ModelSection(_Section):
     task: Literal["classification", "regression"] = "classification"
     output: Output = "auto"
     classes: Path | tuple[str, ...] | None = None
-    input_range: tuple[float, float] | None = None
+    input_range: tuple[Number, Number] | None = None
     normalize: Normalize | None = None
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     batch_size: int | None = Field(default=None, ge=1)
@@ -87,11 +90,11 @@ class FeatureSection(_Section):
 
     kind: Literal["numeric", "ordinal", "categorical"] = "numeric"
     columns: tuple[str, ...] = ()
-    range: tuple[float, float] | None = None
+    range: tuple[Number, Number] | None = None
     immutable: bool = False
     direction: Literal["increase", "decrease"] | None = None
-    step: float | None = Field(default=None, gt=0)
-    cost: float | None = Field(default=None, gt=0)
+    step: Number | None = Field(default=None, gt=0)
+    cost: Number | None = Field(default=None, gt=0)
     dropped: str = ""
 
     @model_validator(mode="after")
@@ -112,10 +115,10 @@ class FeatureSection(_Section):
 class RelationSection(_Section):
     """One of `[[data.relations]]`: a sum over features, in the user's units, that holds for every row."""
 
-    terms: dict[str, float] = Field(min_length=1)
-    at_least: float | None = None
-    at_most: float | None = None
-    equals: float | None = None
+    terms: dict[str, Number] = Field(min_length=1)
+    at_least: Number | None = None
+    at_most: Number | None = None
+    equals: Number | None = None
 
     @model_validator(mode="after")
     def _says_something(self) -> "RelationSection":
@@ -137,7 +140,7 @@ class DataSection(_Section):
     target: str | None = None
     sensitive: tuple[str, ...] = ()
     control: tuple[str, ...] = ()
-    bins: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    bins: dict[str, tuple[Number, ...]] = Field(default_factory=dict)
     count: str | None = None
     stream: bool = False
     inputs: tuple[str, ...] = ()
@@ -183,12 +186,12 @@ class LimitSection(_Section):
     A limit on a change: `{ no_worse_than = "baseline", margin = 0.01 }`.
     """
 
-    at_least: float | None = Field(default=None, allow_inf_nan=False)
-    at_most: float | None = Field(default=None, allow_inf_nan=False)
+    at_least: Number | None = None
+    at_most: Number | None = None
     where: dict[str, Scalar] = Field(default_factory=dict)
     group: Literal["whole", "each"] | dict[str, str] = "whole"
     no_worse_than: Literal["", "baseline"] = ""
-    margin: float = Field(default=0, ge=0, allow_inf_nan=False)
+    margin: Number = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _asks_something(self) -> "LimitSection":
@@ -206,7 +209,7 @@ class PolicySection(_Section):
     on_not_evaluable: Leniency = "fail"
     on_broken: Leniency = "fail"
     on_not_applicable: Leniency = "fail"
-    family_wise_level: float = Field(default=0.95, gt=0.5, lt=1)
+    family_wise_level: Number = Field(default=0.95, gt=0.5, lt=1)
     limits: dict[str, dict[str, LimitSection | list[LimitSection]]] = Field(default_factory=dict)
     waivers: Path | None = None
 

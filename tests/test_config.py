@@ -98,6 +98,15 @@ def test_a_check_or_a_measure_with_no_limit_under_it_is_refused(tmp_path, limits
         read_policy(written(tmp_path, '[policy.limits."c.d"]\ny = { at_least = 1 }\n' + limits))
 
 
+@pytest.mark.parametrize("value", ["true", '"0.1"', "nan", "inf", "[0.1]", "2026-11-21"])
+@pytest.mark.parametrize("key", ["at_least", "at_most", "margin"])
+def test_a_bound_is_a_finite_number_and_nothing_that_could_be_read_as_one(tmp_path, key, value):
+    rest = 'no_worse_than = "baseline", at_least = 0' if key == "margin" else 'no_worse_than = "baseline"'
+    limit = f'[policy.limits."a.b"]\nx = {{ {key} = {value}, {rest} }}\n'
+    with pytest.raises(ConfigError, match=rf"'policy\.limits\.a\.b\.x\.{key}' = .* is wrong.* number"):
+        read_policy(written(tmp_path, limit))
+
+
 def test_a_limit_on_change_takes_a_margin_and_may_stand_beside_a_level(tmp_path):
     entries = '{ no_worse_than = "baseline", margin = 0.01, at_least = 0.8, group = "each" }'
     (limit,) = read_policy(written(tmp_path, f'[policy.limits."a.b"]\nx = {entries}\n')).limits

@@ -31,7 +31,8 @@ def compare(
     """Say what got worse between two runs, what got better, and what was not tested again: no torch.
 
     The exit code is 1 if something is worse, 2 if nothing could be compared, else 0. Where the policy sets
-    limits on change (`no_worse_than = "baseline"`), these decide, unless --fail-on says `worse`.
+    limits on change (`no_worse_than = "baseline"`), these decide, unless --fail-on says `worse`; one that is
+    not settled or found no number gives 2.
     """
     from audit.compare import compare as compared
     from audit.compare import exit_code
