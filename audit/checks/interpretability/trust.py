@@ -37,11 +37,17 @@ GRADIENT_METHODS = frozenset(
     {"saliency", "input_x_gradient", "integrated_gradients", "smoothgrad", "vargrad", "expected_gradients"}
     | {"gradcam", "deep_lift", "deep_shap", "lrp", "layer_conductance"}
 )
+OTHER_METHODS = frozenset({"kernel_shap", "lime", "lime_library", "occlusion", "permutation_shap", "rise"})
 CHECKS = {"kernel_shap": "interpretability.shap", "vargrad": "interpretability.smoothgrad"}
 DOUBTED = {"vargrad": "mean_gradient_variance"}
 ROWS = {"image": 8}
 DRAWS = {"image": 4}
 Pairs = Sequence[tuple[str, str, Measure, Measure]]
+
+
+def _number_of(method: str) -> tuple[str, str]:
+    """Check and measure that give what a method attributes."""
+    return CHECKS.get(method, f"interpretability.{method}"), DOUBTED.get(method, "mean_abs_attribution")
 
 
 @check(
@@ -70,6 +76,7 @@ Pairs = Sequence[tuple[str, str, Measure, Measure]]
         "off_manifold_lead",
         "off_manifold_share",
     },
+    doubts={_number_of(name) for name in (GRADIENT_METHODS | OTHER_METHODS) - {"layer_conductance"}},
 )
 def trust(
     model: Model,
@@ -339,8 +346,8 @@ def _nearby_caveats(shared: Shared) -> list[str]:
 def _doubts(cards: Sequence[Card]) -> list[Doubt]:
     return [
         Doubt(
-            checks=[CHECKS.get(one.method, f"interpretability.{one.method}")],
-            measures=[DOUBTED.get(one.method, "mean_abs_attribution")],
+            checks=[_number_of(one.method)[0]],
+            measures=[_number_of(one.method)[1]],
             reason=f"the trust card of {one.method} says not supported ({'; '.join(one.why)})",
         )
         for one in cards

@@ -20,6 +20,7 @@ from audit.pictures import curve_of
 from audit.products.adversaries import adversaries
 from audit.products.attributions import METHODS, attributions
 from audit.products.predictions import predictions
+from audit.registry import installed_checks
 from audit.stats import interval_at, mean
 from audit.trust.scaffolding import perturbed
 
@@ -756,6 +757,16 @@ def test_what_needs_gradients_says_so_instead_of_failing(method):
 def test_doubts_go_to_checks_that_there_are():
     known = {entry.name for entry in entry_points(group="audit.checks")}
     assert {CHECKS.get(name, f"interpretability.{name}") for name in METHODS} <= known
+
+
+def test_it_declares_to_doubt_a_number_of_every_method_that_gets_a_card():
+    tried = set(METHODS) - {"layer_conductance"}
+    assert {check for check, _ in trust.doubts} == {
+        CHECKS.get(name, f"interpretability.{name}") for name in tried
+    }
+    assert len(trust.doubts) == len(tried)
+    checks = installed_checks()
+    assert all(measure in checks[check].measures for check, measure in trust.doubts)
 
 
 def test_a_slope_by_the_library_is_judged_as_a_slope():
