@@ -237,21 +237,17 @@ def fit(
             kept.append(item)
         else:
             reason = f"it should take {told(needed)}, and {told(max(left, 0))} of the budget were left"
-            out.append(LeftOut(check=item.check, reason=reason))
+            out.append(LeftOut(check=item.check, title=item.title, reason=reason))
     return tuple(kept), tuple(out)
 
 
 def _ordered(
     plan: Sequence[Planned], costs: Mapping[str, Expected], limited: Collection[str]
 ) -> Iterator[Planned]:
-    pillars = {name.partition(".")[0] for name in limited}
-    guards = tomllib.loads(_FILE.read_text(encoding="utf-8"))["guards"]
     first = [item for item in plan if item.check in limited]
-    first += [
-        item
-        for item in plan
-        if item.check not in limited and item.check in {guards.get(pillar) for pillar in pillars}
-    ]
+    # What could take the number of a limit its PASS comes next.
+    guards = {name for item in first for name in item.doubted_by}
+    first += [item for item in plan if item.check in guards and item.check not in limited]
     yield from first
     rest = [item for item in plan if item not in first]
     rest.sort(key=lambda item: costs[item.check].seconds)

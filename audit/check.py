@@ -108,7 +108,8 @@ def check(
         tasks: tasks it fits; empty for all.
         weighted: it counts each row as often as `data.people` says; otherwise it sees a row for each person.
         measures: names of every measure it can produce; one that it did not name is then refused.
-        doubts: (check, measure) of each number of others that it can show not to be relied on.
+        doubts: (check, measure) of each number of others that it can show not to be relied on; `EVERY_CHECK`
+            in the place of a check for that measure of all.
     """
 
     def build(function: Callable[..., Evidence]) -> Check:

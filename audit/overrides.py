@@ -49,10 +49,11 @@ def _keys(text: str) -> tuple[str, ...]:
     except ValueError:
         return ()
     keys = []
-    while isinstance(value, dict):
+    while isinstance(value, dict) and value:
         ((key, value),) = value.items()
         keys.append(key)
-    return tuple(keys)
+    # A comment swallows the value and leaves an empty table, which is no key.
+    return tuple(keys) if value == 0 else ()
 
 
 def _value(text: str) -> Any:

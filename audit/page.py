@@ -33,7 +33,7 @@ from audit.numbers import (
 from audit.policy import Judgement, Verdict
 from audit.profile import STANDARD
 from audit.reading import Reading, how_to_read
-from audit.record import Finding, Record, as_read, canonical
+from audit.record import Finding, LeftOut, Planned, Record, as_read, canonical
 from audit.waiver import Waiver, fingerprint, holds, idle
 from audit.wording import (
     CHANGE,
@@ -80,6 +80,7 @@ _PICTURE_BYTES = 1_200_000
 _MOST_PICTURE_BYTES = 600_000
 _MOST_DECIMALS = 6
 _SAID_MEASURES = 4
+_UNSEEN = "it was asked for and has no finding"
 _GONE = ("Planned and not measured", "Started and broken", "Could not be answered with this data")
 
 
@@ -502,6 +503,18 @@ def _one_in_words(name: str, items: Sequence[Measure], ways: Sequence[Ways]) -> 
     yield value_in_words(valued[-1]), _way(valued[-1], ways)
 
 
+def _named(item: Finding | LeftOut | Planned | None, check: str) -> str:
+    """What a check calls itself, and its name in a configuration file."""
+    title = item.title if item else ""
+    return f"{title} ({check})" if title and title != check else check
+
+
+def _asked(item: Judgement) -> str:
+    """What a limit asks, of which number and where."""
+    where = condition({**item.group, **item.settings})
+    return f"{words(name_of(item)).lower()} {limit_in_words(item)}" + (f", {where}" if where else "")
+
+
 def _way(item: Measure, ways: Sequence[Ways]) -> str:
     key = key_of(item.name, item)
     return next((way.by_key[key] for way in ways if key in way.by_key), "")
@@ -609,10 +622,8 @@ class Page:
             if item is None:
                 return f"{warning}{title}: {said}", shown.anchor
             rest = said.removeprefix(_spoken_of(item))
-            where = condition({**item.group, **item.settings})
-            what = f"{words(name_of(item)).lower()} {limit_in_words(item)}" + (f", {where}" if where else "")
             way = "" if self.elsewhere else shown.ways.by_key.get(key_judged(item), "")
-            return f"{warning}{title}: {what}: {rest}", way or shown.anchor
+            return f"{warning}{title}: {_asked(item)}: {rest}", way or shown.anchor
         return reason, ""
 
     @property
@@ -753,11 +764,15 @@ class Page:
         found = {shown.finding.check for shown in self.findings}
         planned = {item.check: item for item in self.record.plan}
         asked = sorted(({limit.check for limit in self.record.policy.limits} | planned.keys()) - found)
-        out = {item.check: item.reason for item in self.record.left_out}
-        absent = [(name, out.pop(name, "it was asked for and has no finding"), "") for name in asked]
+        out = {item.check: item for item in self.record.left_out}
+        absent = [
+            (_named(out.get(name, planned.get(name)), name), out[name].reason if name in out else _UNSEEN, "")
+            for name in asked
+        ]
+        others = [(_named(item, name), item.reason, "") for name, item in out.items() if name not in asked]
         groups = [
             ("Planned and not measured", absent),
-            ("Left out of this run", [(name, reason, "") for name, reason in out.items()]),
+            ("Left out of this run", others),
             ("Started and broken", self._of(Verdict.BROKEN)),
             ("Could not be answered with this data", self._of(Verdict.NOT_EVALUABLE) + self._undefined()),
             ("Does not fit this model or this data", self._of(Verdict.NOT_APPLICABLE)),
@@ -768,17 +783,21 @@ class Page:
         return [group for group in groups if group[1]]
 
     def _of(self, verdict: Verdict) -> list[tuple[str, str, str]]:
-        default = {Verdict.NOT_JUDGED: "the policy sets no limit on it"}
-        return [
-            (shown.finding.check, shown.finding.reason or default.get(verdict, ""), shown.anchor)
+        default = {Verdict.NOT_JUDGED: "the policy sets no limit on it"}.get(verdict, "")
+        meant = [
+            shown
             for shown in self.findings
             if shown.verdict is verdict
             and (shown.finding.status != "measured" or verdict is Verdict.NOT_JUDGED)
         ]
+        return [
+            (_named(shown.finding, shown.finding.check), shown.finding.reason or default, shown.anchor)
+            for shown in meant
+        ]
 
     def _undefined(self) -> list[tuple[str, str, str]]:
         return [
-            (f"{item.limit}", item.reason, shown.anchor)
+            (f"{shown.finding.title or shown.finding.check}: {_asked(item)}", item.reason, shown.anchor)
             for shown in self.findings
             if shown.finding.status == "measured"
             for item in shown.finding.verdicts

@@ -93,7 +93,8 @@ def plan_checks(
 
 
 def _unselected(asked: Sequence[Planned], options: Options) -> list[LeftOut]:
-    names = [item.check for item in asked]
+    titles = {item.check: item.title for item in asked}
+    names = list(titles)
     for option, patterns in (("--only", options.only), ("--skip", options.skip)):
         for pattern in patterns:
             if not _matching(names, pattern):
@@ -103,10 +104,14 @@ def _unselected(asked: Sequence[Planned], options: Options) -> list[LeftOut]:
     skipped = {name: pattern for pattern in options.skip for name in _matching(names, pattern)}
     only = ", ".join(options.only)
     return [
-        LeftOut(check=name, reason=f"the command line left it out: --only {only}")
-        if name not in chosen
-        else LeftOut(check=name, reason=f"the command line left it out: --skip {skipped[name]}")
-        for name in names
+        LeftOut(
+            check=name,
+            title=title,
+            reason=f"the command line left it out: --only {only}"
+            if name not in chosen
+            else f"the command line left it out: --skip {skipped[name]}",
+        )
+        for name, title in titles.items()
         if name not in chosen or name in skipped
     ]
 

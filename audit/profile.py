@@ -111,7 +111,7 @@ def said_of(
 def left_out_by(profile: Profile, plan: Sequence[Planned], kept: Collection[str]) -> tuple[LeftOut, ...]:
     """What a profile takes out of a plan: nothing that was asked for by its full name, or that is `kept`."""
     return tuple(
-        LeftOut(check=item.check, reason=f"the profile {profile.name} leaves it out: {why}")
+        LeftOut(check=item.check, title=item.title, reason=f"the profile {profile.name} leaves it out: {why}")
         for item in plan
         if (why := profile.leave_out.get(item.check)) and item.asked != "name" and item.check not in kept
     )

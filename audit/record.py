@@ -51,6 +51,7 @@ class Planned:
 
     Attributes:
         check: full name.
+        title: what the check calls itself.
         asked: `name` when asked for by its full name or spoken of by a limit, `pattern` otherwise.
         settings: the settings it is run with, defaults filled in.
         doubted_by: the installed checks that can show its numbers not to be relied on, each with the names of
@@ -58,6 +59,7 @@ class Planned:
     """
 
     check: str
+    title: str = ""
     asked: Literal["name", "pattern"]
     settings: Mapping[str, Any] = field(default_factory=dict)
     doubted_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -70,10 +72,12 @@ class LeftOut:
     Attributes:
         check: full name.
         reason: why it was not run, in words.
+        title: what the check calls itself.
     """
 
     check: str
     reason: str
+    title: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

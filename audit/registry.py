@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from audit.check import GIVEN, Check
 from audit.errors import ConfigError, nearest
+from audit.evidence import EVERY_CHECK
 from audit.record import Finding, Planned
 
 
@@ -143,12 +144,17 @@ def make_plan(
     return tuple(
         Planned(
             check=name,
+            title=_title(checks[name]),
             asked=asked,
             settings=_filled(checks[name], settings.get(name, {})),
             doubted_by=_doubted_by(checks[name], checks),
         )
         for name, asked in names.items()
     )
+
+
+def _title(item: Check | Broken) -> str:
+    return item.title if isinstance(item, Check) else ""
 
 
 def _filled(item: Check | Broken, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,10 +164,11 @@ def _filled(item: Check | Broken, given: Mapping[str, Any]) -> dict[str, Any]:
 def _doubted_by(item: Check | Broken, checks: Mapping[str, Check | Broken]) -> dict[str, tuple[str, ...]]:
     """The checks that may speak against numbers of this one, and against which."""
     own = item.measures if isinstance(item, Check) else frozenset()
+    meant = {item.name, EVERY_CHECK}
     found = {
-        other.name: tuple(sorted(m for check, m in other.doubts if check == item.name and m in (own or {m})))
+        other.name: tuple(sorted({m for check, m in other.doubts if check in meant and m in (own or {m})}))
         for other in checks.values()
-        if isinstance(other, Check)
+        if isinstance(other, Check) and other.name != item.name
     }
     return {name: measures for name, measures in found.items() if measures}
 

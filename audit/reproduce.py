@@ -256,8 +256,11 @@ def _run(
             notify(event, fields)
 
     planned = {item.check for item in plan}
-    left = [LeftOut(check=item.check, reason="it cannot be run here") for item in record.plan
-            if item.check not in planned]  # fmt: skip
+    left = [
+        LeftOut(check=item.check, title=item.title, reason="it cannot be run here")
+        for item in record.plan
+        if item.check not in planned
+    ]
     options = Options(
         profile=str(record.run.get("profile") or Options.profile),
         overrides=tuple(record.run.get("overrides") or ()),

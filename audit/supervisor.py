@@ -237,7 +237,7 @@ def _take_up_one(state: _Run, event: Mapping[str, Any]) -> None:
         state.plan = tuple(planned[name] for name in event["plan"])
         state.left_out += tuple(LeftOut(**item) for item in event["left_out"])
     elif event["event"] == "left_out":
-        _take_out(state, LeftOut(check=event["check"], reason=event["reason"]))
+        _take_out(state, LeftOut(check=event["check"], reason=event["reason"], title=event.get("title", "")))
     elif event["event"] == "start":
         state.first_measured = state.first_measured or _time_of(event)
     elif event["event"] == "finding":
@@ -373,8 +373,8 @@ def _overdue(state: _Run, item: Planned) -> bool:
     budget = state.options.budget
     if budget is None or _spent(state) <= budget or item.check in _limited(state):
         return False
-    out = LeftOut(check=item.check, reason=f"the budget of {told(budget)} was spent")
-    journal.append(state.folder, "left_out", check=out.check, reason=out.reason, time=_now())
+    out = LeftOut(check=item.check, title=item.title, reason=f"the budget of {told(budget)} was spent")
+    journal.append(state.folder, "left_out", check=out.check, title=out.title, reason=out.reason, time=_now())
     _take_out(state, out)
     state.notify("left_out", {"left_out": out})
     return True

@@ -155,13 +155,17 @@ def test_limits_come_first_then_a_check_of_each_pillar_then_the_cheapest():
 
 def test_what_could_take_a_limit_its_pass_is_next():
     costs = costs_of(**{"robustness.pgd": 1.0, "robustness.attack_sanity": 9.0, "robustness.fgsm": 2.0})
-    kept, _ = fit(plan_of(*costs), costs, {"robustness.pgd"}, 11)
+    pgd, sanity, fgsm = plan_of(*costs)
+    pgd = replace(pgd, doubted_by={sanity.check: ("robust_accuracy",)})
+    kept, _ = fit([pgd, sanity, fgsm], costs, {"robustness.pgd"}, 11)
     assert [item.check for item in kept] == ["robustness.pgd", "robustness.attack_sanity"]
 
 
 def test_a_guard_with_a_limit_of_its_own_is_planned_once():
     costs = costs_of(**{"robustness.pgd": 1.0, "robustness.attack_sanity": 9.0})
-    kept, out = fit(plan_of(*costs), costs, set(costs), 100)
+    pgd, sanity = plan_of(*costs)
+    pgd = replace(pgd, doubted_by={sanity.check: ("robust_accuracy",)})
+    kept, out = fit([pgd, sanity], costs, set(costs), 100)
     assert ([item.check for item in kept], out) == (list(costs), ())
 
 

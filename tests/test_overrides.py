@@ -35,7 +35,8 @@ def test_keys_are_dotted_and_values_are_toml_or_else_texts(text, keys, value):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "rows", "=3", "a..b=1", "a b=1", "a\nb=1", '"open=1', "a." * 3000 + "b=1"]
+    "text",
+    ["", "rows", "=3", "a..b=1", "a b=1", "a\nb=1", '"open=1', "a." * 3000 + "b=1", "#=1", "# a=1", "[a]#=1"],
 )
 def test_what_is_no_key_and_value_is_one_sentence(text):
     with pytest.raises(ConfigError, match="is not KEY=VALUE"):
@@ -47,8 +48,11 @@ def test_a_text_that_is_no_utf_8_is_one_sentence():
         read_override("system.name=\udcff")
 
 
-@given(st.text(), st.text())
-def test_any_key_in_quotes_and_any_value_comes_back_or_is_one_sentence(key, value):
+_PIECES = st.text() | st.text(alphabet="#=[]{}\"'\\a.0, \r\n\t")
+
+
+@given(_PIECES, _PIECES)
+def test_any_key_and_any_value_comes_back_or_is_one_sentence(key, value):
     try:
         keys, found = read_override(f"{key}={value}")
     except ConfigError:

@@ -8,6 +8,7 @@ import pytest
 
 from audit.check import Check
 from audit.errors import ConfigError
+from audit.evidence import EVERY_CHECK
 from audit.registry import (
     Broken,
     check_names,
@@ -137,6 +138,25 @@ def test_a_plan_says_which_checks_could_speak_against_its_numbers():
     # It need not be planned itself: what is not run is what must be told.
     (alone,) = make_plan(["robustness.pgd"], {}, [], known)
     assert alone.doubted_by == {"robustness.fgsm": ("a", "b")}
+
+
+def test_a_doubt_of_every_check_reaches_whoever_measures_it_but_the_doubter():
+    sanity = replace(
+        CHECKS["robustness.fgsm"], doubts=frozenset({(EVERY_CHECK, "a"), ("robustness.pgd", "a")})
+    )
+    known = {
+        "robustness.fgsm": sanity,
+        "robustness.pgd": replace(CHECKS["robustness.pgd"], measures=frozenset("ab")),
+        "fairness.groups": replace(CHECKS["fairness.groups"], measures=frozenset("b")),
+        # One that declares no measures may give any.
+        "their.own": replace(CHECKS["robustness.pgd"], name="their.own", measures=frozenset()),
+    }
+    assert {item.check: item.doubted_by for item in make_plan(["*"], {}, [], known)} == {
+        "robustness.fgsm": {},
+        "robustness.pgd": {"robustness.fgsm": ("a",)},
+        "fairness.groups": {},
+        "their.own": {"robustness.fgsm": ("a",)},
+    }
 
 
 @pytest.mark.parametrize("name", ["robustness.fgsm", "robustness.pgd", "fairness.robust_accuracy"])

@@ -314,9 +314,9 @@ def test_nothing_that_was_not_tested_is_kept_back(page: str) -> None:
     for said in (
         "robustness.autoattack",
         "robustness.noise: the process was ended by signal 9",
-        "fairness.calibration: no group has 20",
-        "interpretability.lime: it fits tabular rows",
-        "robustness.fgsm: the policy sets no limit on it",
+        "Calibration by group (fairness.calibration): no group has 20",
+        "(interpretability.lime): it fits tabular rows",
+        "(robustness.fgsm): the policy sets no limit on it",
         "Modules: a .pt2 file holds a graph",
         "do not prove that no attack succeeds",
     ):
@@ -914,6 +914,32 @@ def test_a_check_that_was_left_out_is_counted_on_page_one_and_told_once() -> Non
     assert gaps["Planned and not measured"] == [("a.limited", "the budget was spent", "")]
     assert gaps["Left out of this run"] == [("a.free", "slow", "")]
     assert "left out" not in " ".join(page_of(minimal([]), "technical-report").tested)
+
+
+def test_what_was_not_tested_is_called_by_its_title_and_its_name() -> None:
+    misfit = replace(
+        measured("a.misfit", []), title="Images turned", status="not_applicable", reason="no images"
+    )
+    free = replace(measured("a.free", []), title="Accuracy")
+    undefined = replace(proportion("error_rate", 1, 10), value=None, reason="nobody was counted")
+    limits = Policy(limits=(Limit(check="a.undefined", measure="error_rate", at_most=0.5),))
+    unsettled = replace(measured("a.undefined", [undefined]), title="Errors")
+    plan = (Planned(check="a.gone", title="Gone", asked="name"),)
+    out = (LeftOut(check="a.out", title="Dear", reason="slow"), LeftOut(check="a.limited", reason="slow"))
+    record = judge(minimal([misfit, free, unsettled], limits, plan=plan, left_out=out))
+    gaps = {
+        heading: [entry[:2] for entry in entries]
+        for heading, entries in page_of(record, "technical-report").gaps
+    }
+    assert gaps["Planned and not measured"] == [("Gone (a.gone)", "it was asked for and has no finding")]
+    assert gaps["Left out of this run"] == [("Dear (a.out)", "slow"), ("a.limited", "slow")]
+    assert gaps["Does not fit this model or this data"] == [("Images turned (a.misfit)", "no images")]
+    assert gaps["Measured, but not held against any limit"] == [
+        ("Accuracy (a.free)", "the policy sets no limit on it")
+    ]
+    ((told, why),) = gaps["Could not be answered with this data"]
+    assert told == "Errors: error rate at most 0.5"
+    assert "nobody was counted" in why
 
 
 @pytest.mark.parametrize("why", ["unreliable", "too_few"])

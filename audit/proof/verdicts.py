@@ -109,12 +109,13 @@ def _family(
         limit, item = pairs[at]
         return {**_one(limit, item, each, taken[at]), "comparisons": len(able)}
 
-    def settle(open_ones: list[int]) -> dict[int, dict[str, Any]]:
-        found = {at: answer(at, split(level, len(open_ones))) for at in open_ones}
-        rest = [at for at in open_ones if found[at]["verdict"] == "INCONCLUSIVE"]
-        return {**found, **settle(rest)} if 0 < len(rest) < len(open_ones) else found
+    settled: dict[int, dict[str, Any]] = {}
+    rest, before = able, 0
+    while rest and len(rest) != before:
+        settled |= {at: answer(at, split(level, len(rest))) for at in rest}
+        rest, before = [at for at in rest if settled[at]["verdict"] == "INCONCLUSIVE"], len(rest)
 
-    final = {at: answer(at, level) for at in range(len(pairs)) if at not in able} | settle(able)
+    final = {at: answer(at, level) for at in range(len(pairs)) if at not in able} | settled
     return [final[at] for at in range(len(pairs))]
 
 

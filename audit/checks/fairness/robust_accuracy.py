@@ -21,6 +21,7 @@ from audit.checks.robustness.self_checks import (
     unreliable,
     verified,
 )
+from audit.checks.robustness.setting import setting
 from audit.errors import NotApplicable
 from audit.evidence import Cell, Evidence, Figure, Measure, Table
 from audit.fairness.cells import below
@@ -130,7 +131,7 @@ def robust_accuracy(
             figures.append(_figure(grouping.name, groups, found, asked[-1]))
     return Evidence(
         measures=measures,
-        tables=(*tables, table(checks, result.attacked)),
+        tables=(*tables, setting(result), table(checks, result.attacked)),
         figures=figures,
         caveats=caveats,
         outcomes=attacked(data, result),

@@ -199,8 +199,18 @@ def test_small_intersections_are_named_and_depth_one_has_none():
         "A, F; A, M; B, F; B, M have fewer than 41 of the rows looked at" in c for c in evidence.caveats
     )
     alone = run(linear(), two_features(), depth=1)
-    assert len(alone.tables) == 3
+    assert [table.name for table in alone.tables] == [
+        "flips: group", "flips: sex", "setting", "self_checks",
+    ]  # fmt: skip
     assert all(len(m.group) <= 1 for m in alone.measures)
+
+
+def test_the_settings_of_the_attack_are_told_as_they_were_used():
+    rows = dict(run(linear(), PLANTED, epsilon=[0.3], steps=7).tables[1].rows)
+    assert rows["attack"] == "pgd"
+    assert rows["steps"] == 7
+    assert rows["step size (share of epsilon)"] > 0
+    assert rows["forward rows"] > 0
 
 
 def test_without_a_favourable_outcome_flips_have_no_direction():
