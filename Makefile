@@ -6,7 +6,7 @@ DEMO ?= demo
 # Attack libraries that tests and benchmarks compare with; their own pins contradict each other.
 PEERS := torchattacks foolbox eagerpy GitPython gitdb smmap requests urllib3 idna certifi charset-normalizer
 
-.PHONY: demo test test-pipeline test-all lint clean
+.PHONY: demo test test-pipeline test-random test-all lint clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +27,9 @@ test: $(VENV)/installed-dev lint
 
 test-pipeline: $(VENV)/installed-dev
 	$(VENV)/bin/python -m pytest -m "pipeline and not slow" --numprocesses 2 --dist loadfile
+
+test-random: $(VENV)/installed-dev
+	$(VENV)/bin/python -m pytest -m "hypothesis and not slow" --hypothesis-profile=random --numprocesses 2
 
 test-all: $(VENV)/installed-dev lint
 	$(VENV)/bin/python -m pytest

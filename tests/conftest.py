@@ -7,6 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A gate answers the same twice. `make test-random` draws anew, and more, to find what nobody thought of.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("random", max_examples=2000, deadline=None)
+settings.load_profile("repeatable")
 
 # Two test processes share the cores: threads that spin while they wait would starve each other.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

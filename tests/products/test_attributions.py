@@ -459,6 +459,27 @@ def test_methods_agree_on_a_linear_model_whatever_they_sample():
     assert source.of("vargrad", rows=80).values.max() < 1e-10
 
 
+def test_lime_on_a_linear_table_is_slope_times_deviation_with_its_sign():
+    data, network = table(), linear()
+    found = attributions(model_of(network), data, 0).of("lime", rows=80)
+    slope = (network.weight[1] - network.weight[0]).detach().numpy()
+    sign = 2 * found.targets - 1
+    assert set(found.targets.tolist()) == {0, 1}
+    for place, column in ((0, 0), (2, 4)):
+        expected = sign * slope[column] * data.inputs[:, column].std()
+        assert found.values[:, place] == pytest.approx(expected, rel=0.02)
+
+
+def test_lime_on_a_linear_image_is_what_each_cell_adds_with_its_sign():
+    torch.manual_seed(3)
+    network, data = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 2)).eval(), pictures()
+    found = attributions(model_of(network), data, 0).of("lime", rows=8, fill=0.0, samples=2000)
+    slope = (network[1].weight[1] - network[1].weight[0]).detach().numpy().reshape(3, 8, 8)
+    added = (data.inputs[found.rows] * slope).sum(axis=1) * (2 * found.targets - 1)[:, None, None]
+    cells = added.reshape(8, 4, 2, 4, 2).sum(axis=(2, 4)).reshape(8, 16)
+    assert found.values == pytest.approx(cells, abs=0.05 * np.abs(cells).max())
+
+
 def test_input_x_gradient_is_captums():
     from captum.attr import InputXGradient
 
