@@ -7,7 +7,7 @@ check needs to know which kind it was. `log_odds` is the same quantity for every
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -100,7 +100,7 @@ class Model:
 
     def raw(self, inputs: Tensor) -> Tensor:
         """The network's own output for raw inputs [N, ...]; normalisation happens here."""
-        self.passes.forward += len(inputs)
+        self.passes.forward += inputs.shape[0]
         if self.mean:
             shape = (1, -1, *([1] * (inputs.ndim - 2)))
             mean, std = (inputs.new_tensor(values).view(shape) for values in (self.mean, self.std))
@@ -136,23 +136,16 @@ class Model:
             values = objective(scores)
             weights = torch.ones_like(values) if weigh is None else weigh(scores.detach())
             (gradient,) = torch.autograd.grad(values, leaf, weights)
-        self.passes.backward += len(inputs)
+        self.passes.backward += inputs.shape[0]
         return gradient, scores.detach()
 
-    @contextmanager
-    def differentiable(self) -> Iterator[None]:
+    def differentiable(self) -> AbstractContextManager[object]:
         """Inside, a backward pass may follow a forward pass in eval mode.
 
         cuDNN refuses it for recurrent layers, so it is off for a network that has some. Train mode, which it
         asks for, would switch dropout on and explain another network.
         """
-        before = torch.backends.cudnn.enabled
-        torch.backends.cudnn.enabled = before and not self._recurrent
-        try:
-            with torch.enable_grad():
-                yield
-        finally:
-            torch.backends.cudnn.enabled = before
+        return _without_cudnn() if self._recurrent else torch.enable_grad()
 
     @cached_property
     def _recurrent(self) -> bool:
@@ -207,6 +200,17 @@ class Model:
                 return (self.scores(self.tensor(rows[part])).float().cpu(),)
 
         return self.in_batches(work, len(rows))[0]
+
+
+@contextmanager
+def _without_cudnn() -> Iterator[None]:
+    before = torch.backends.cudnn.enabled
+    torch.backends.cudnn.enabled = False
+    try:
+        with torch.enable_grad():
+            yield
+    finally:
+        torch.backends.cudnn.enabled = before
 
 
 def evenly(count: int, most: int) -> int:

@@ -206,7 +206,7 @@ def _step(walk: _Walk, model: Model, attack: Pgd, length: Tensor, *, last: bool)
     labels, inside = walk.labels, walk.inside
 
     def standing(scores: Tensor) -> Tensor:
-        walk.standing *= scores.argmax(dim=1) == labels
+        walk.standing.masked_fill_(scores.argmax(dim=1) != labels, 0)
         walk.passes += walk.standing
         return walk.standing
 
@@ -230,7 +230,8 @@ def _compact(walk: _Walk, attack: Pgd) -> None:
     leaving = int(leave.count_nonzero())
     if not leaving or (leaving < _WORTHWHILE_SHARE * len(leave) and not bool(done.any())):
         return
-    keep = ~leave
+    # Cutting to nothing costs a small model less than choosing none.
+    keep = slice(0, 0) if leaving == len(leave) else (~leave).nonzero().flatten()
     _write(walk, attack)
     walk.points, walk.labels, walk.index = walk.points[keep], walk.labels[keep], walk.index[keep]
     walk.standing, walk.passes = walk.standing[keep], walk.passes[keep]
@@ -274,7 +275,8 @@ def _beside(flags: Tensor, points: Tensor) -> Tensor:
 def unusable(gradient: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
     """[n], [n] whether each row's gradient is zero wherever it may move, or holds a non-finite value."""
     felt = torch.where(unit > 0, gradient, 0).flatten(1)
-    return (felt == 0).all(dim=1), ~felt.isfinite().all(dim=1)
+    most = felt.abs().amax(dim=1)  # not a number where one of them is not
+    return most == 0, ~most.isfinite()
 
 
 def _none(labels: Tensor) -> Tensor:
