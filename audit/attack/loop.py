@@ -17,7 +17,6 @@ from audit.model import Model
 _EARLY_SHARE = 0.75
 _STEPS_BETWEEN_COMPACTIONS = {"cpu": 1}
 _STEPS_BETWEEN_COMPACTIONS_ELSEWHERE = 5
-_FREE_SHARE = 1 / 8
 _WORTHWHILE_SHARE = 1 / 16
 
 
@@ -122,7 +121,7 @@ def pgd(model: Model, labels: Tensor, inside: Ball, attack: Pgd, offset: Tensor 
     places = max(1, model.passes.batch)
     found = _nothing_yet(start, labels)
     if attack.steps and inside.epsilon > 0:
-        _walk(model, _seated(start, labels, inside, found, places), attack, places)
+        _walk(model, _seated(start, labels, inside, found, places), attack)
     standing = (~found.fooled).nonzero().flatten()
     for start_at in range(0, len(standing), places):
         part = standing[start_at : start_at + places]
@@ -160,19 +159,19 @@ class _Walk:
 
 
 def _seated(start: Tensor, labels: Tensor, inside: Ball, found: Found, places: int) -> _Walk:
-    """The first rows on their places; the others wait."""
+    """The first rows on their places, which others will take after them; those wait."""
     first = slice(0, places)
     index = torch.arange(len(labels), device=labels.device)[first]
-    none, zeros = _none(index), torch.zeros_like(index, dtype=torch.float32)
+    zeros = torch.zeros_like(index, dtype=torch.float32)
     return _Walk(
         points=start[first],
-        labels=labels[first],
-        inside=inside.take(first),
+        labels=labels[first].clone(),
+        inside=inside.take(first).copy(),
         index=index,
         standing=zeros + 1,
         passes=zeros,
-        zero=none,
-        nan=none,
+        zero=_none(index),
+        nan=_none(index),
         waiting=(start, labels, inside),
         taken=len(index),
         births=[0],
@@ -180,7 +179,7 @@ def _seated(start: Tensor, labels: Tensor, inside: Ball, found: Found, places: i
     )
 
 
-def _walk(model: Model, walk: _Walk, attack: Pgd, places: int) -> None:
+def _walk(model: Model, walk: _Walk, attack: Pgd) -> None:
     """Step after step until every row is fooled or has made its steps."""
     every = _STEPS_BETWEEN_COMPACTIONS.get(model.device.type, _STEPS_BETWEEN_COMPACTIONS_ELSEWHERE)
     length = walk.inside.unit * (attack.share * walk.inside.epsilon)
@@ -192,8 +191,7 @@ def _walk(model: Model, walk: _Walk, attack: Pgd, places: int) -> None:
         if last:
             walk.births.pop(0)
         if last or (attack.drop and step % every == 0):
-            _compact(walk, attack)
-            _refill(walk, places, step)
+            _change_seats(walk, attack, step)
 
 
 def _step(walk: _Walk, model: Model, attack: Pgd, length: Tensor, *, last: bool) -> None:
@@ -220,51 +218,57 @@ def _step(walk: _Walk, model: Model, attack: Pgd, length: Tensor, *, last: bool)
     walk.points = moved
 
 
-def _compact(walk: _Walk, attack: Pgd) -> None:
-    """Rows that are fooled or done leave, once they are worth the copying. Only this waits for a device.
+def _change_seats(walk: _Walk, attack: Pgd, step: int) -> None:
+    """Rows that are fooled or done leave, and waiting rows take their places. Only this waits for a device.
 
-    Where fooled rows do not leave early, all rows sat down together and are done together.
+    Nothing moves until enough rows leave to be worth it. Where fooled rows do not leave early, all rows sat
+    down together and are done together.
     """
     done = walk.passes >= attack.steps if attack.drop else torch.ones_like(walk.zero)
     leave = done | (walk.standing == 0)
     leaving = int(leave.count_nonzero())
     if not leaving or (leaving < _WORTHWHILE_SHARE * len(leave) and not bool(done.any())):
         return
-    # Cutting to nothing costs a small model less than choosing none.
-    keep = slice(0, 0) if leaving == len(leave) else (~leave).nonzero().flatten()
-    _write(walk, attack)
+    left = leave.nonzero().flatten()
+    _write(walk, attack, left)
+    fresh = min(leaving, len(walk.waiting[1]) - walk.taken)
+    if fresh:
+        _seat(walk, left[:fresh], step)
+    if fresh < leaving:
+        leave[left[:fresh]] = False
+        # Cutting to nothing costs a small model less than choosing none.
+        _shrink(walk, slice(0, 0) if leaving == len(leave) and not fresh else (~leave).nonzero().flatten())
+
+
+def _seat(walk: _Walk, places: Tensor, step: int) -> None:
+    """The next waiting rows sit down on `places`; only theirs is copied, which matters for large rows."""
+    start, labels, inside = walk.waiting
+    new = slice(walk.taken, walk.taken + len(places))
+    walk.points[places], walk.labels[places] = start[new], labels[new]
+    walk.inside.put(places, inside.take(new))
+    walk.index[places] = torch.arange(new.start, new.stop, device=places.device)
+    walk.standing[places], walk.passes[places] = 1, 0
+    walk.zero[places], walk.nan[places] = False, False
+    walk.taken = new.stop
+    walk.births.append(step)
+
+
+def _shrink(walk: _Walk, keep: Tensor | slice) -> None:
+    """Only the rows that `keep` marks walk on."""
     walk.points, walk.labels, walk.index = walk.points[keep], walk.labels[keep], walk.index[keep]
     walk.standing, walk.passes = walk.standing[keep], walk.passes[keep]
     walk.inside = walk.inside.take(keep)
     walk.zero, walk.nan = walk.zero[keep], walk.nan[keep]
 
 
-def _refill(walk: _Walk, places: int, step: int) -> None:
-    """Waiting rows take the free places, once an eighth of them is free."""
-    start, labels, inside = walk.waiting
-    free = min(places - len(walk.index), len(labels) - walk.taken)
-    if free < min(_FREE_SHARE * places, len(labels) - walk.taken) or not free:
-        return
-    new = slice(walk.taken, walk.taken + free)
-    index = torch.arange(new.start, new.stop, device=labels.device)
-    walk.points = torch.cat([walk.points, start[new]])
-    walk.labels = torch.cat([walk.labels, labels[new]])
-    walk.inside = walk.inside.joined(inside.take(new))
-    walk.index = torch.cat([walk.index, index])
-    fresh = torch.zeros_like(index, dtype=torch.float32)
-    walk.passes, walk.standing = torch.cat([walk.passes, fresh]), torch.cat([walk.standing, fresh + 1])
-    walk.zero, walk.nan = (torch.cat([flags, _none(index)]) for flags in (walk.zero, walk.nan))
-    walk.taken = new.stop
-    walk.births.append(step)
-
-
-def _write(walk: _Walk, attack: Pgd) -> None:
-    fooled = walk.standing == 0
-    walk.found.fooled[walk.index] = fooled
-    walk.found.points[walk.index] = walk.points
-    walk.found.zero[walk.index] = walk.zero
-    walk.found.nan[walk.index] = walk.nan
-    walk.found.late[walk.index] = fooled & (walk.passes >= _EARLY_SHARE * attack.steps)
+def _write(walk: _Walk, attack: Pgd, left: Tensor) -> None:
+    """What is found for the rows on the places `left`."""
+    index, fooled = walk.index[left], walk.standing[left] == 0
+    walk.found.fooled[index] = fooled
+    walk.found.points[index] = walk.points[left]
+    walk.found.zero[index] = walk.zero[left]
+    walk.found.nan[index] = walk.nan[left]
+    walk.found.late[index] = fooled & (walk.passes[left] >= _EARLY_SHARE * attack.steps)
 
 
 def _beside(flags: Tensor, points: Tensor) -> Tensor:

@@ -59,14 +59,13 @@ class Ball:
         """The ball around the rows that `keep` marks: a slice, [n] bool or [k] indices."""
         return Ball(self.norm, self.epsilon, self.centre[keep], self.unit, self.low[keep], self.high[keep])
 
-    def joined(self, other: "Ball") -> "Ball":
-        """The ball around the rows of both; norm, epsilon and unit are those of this one."""
-        return replace(
-            self,
-            centre=torch.cat([self.centre, other.centre]),
-            low=torch.cat([self.low, other.low]),
-            high=torch.cat([self.high, other.high]),
-        )
+    def copy(self) -> "Ball":
+        """The same ball, whose rows may be changed with `put`."""
+        return replace(self, centre=self.centre.clone(), low=self.low.clone(), high=self.high.clone())
+
+    def put(self, places: Tensor, other: "Ball") -> None:
+        """Write the rows of `other` over those at `places` [k]; norm, epsilon and unit stay."""
+        self.centre[places], self.low[places], self.high[places] = other.centre, other.low, other.high
 
 
 def ball(centre: Tensor, epsilon: float, norm: Norm, reach: Reach) -> Ball:

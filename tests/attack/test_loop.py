@@ -137,6 +137,8 @@ def test_free_places_are_taken_by_waiting_rows(trained, monkeypatch, every):
     net, x, y = trained
     monkeypatch.setitem(loop._STEPS_BETWEEN_COMPACTIONS, "cpu", every)
     inside, few, all_at_once = ball(x, 0.1, "linf", unit_reach(x)), target(net), target(net)
+    mine = [y, x, inside.centre, inside.low, inside.high]
+    before = [tensor.clone() for tensor in mine]
     few.passes.batch, sizes = 24, []
     handle = net.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
     waited = pgd(few, y, inside, Pgd(steps=7, random_start=False), None)
@@ -145,6 +147,7 @@ def test_free_places_are_taken_by_waiting_rows(trained, monkeypatch, every):
     assert torch.equal(waited.fooled, together.fooled)
     assert torch.equal(waited.late, together.late)
     torch.testing.assert_close(waited.points, together.points)
+    assert all(map(torch.equal, mine, before)), "rows sit down on copies"
     assert max(sizes) == 24
     walking = sizes[: sizes.index(next(size for size in reversed(sizes) if size == 24)) + 1]
     assert min(walking) >= 24 - 24 // 8 - (24 if every > 1 else 0)
