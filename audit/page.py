@@ -613,18 +613,22 @@ class Page:
     def _reason(self, reason: str) -> tuple[str, str]:
         warning = "Warning: " if reason.startswith("Warning: ") else ""
         plain = reason.removeprefix("Warning: ")
-        for shown in self.findings:
-            said = plain.removeprefix(f"{shown.finding.check}: ")
-            if said == plain:
-                continue
-            title = short(shown.finding.title or shown.finding.check)
-            item = next((item for item in shown.finding.verdicts if _is_spoken_of(item, said)), None)
-            if item is None:
-                return f"{warning}{title}: {said}", shown.anchor
-            rest = said.removeprefix(_spoken_of(item))
-            way = "" if self.elsewhere else shown.ways.by_key.get(key_judged(item), "")
-            return f"{warning}{title}: {_asked(item)}: {rest}", way or shown.anchor
-        return reason, ""
+        ends = (found.start() for found in re.finditer(": ", plain))
+        check = next((plain[:end] for end in ends if plain[:end] in self._by_check), None)
+        if check is None:
+            return reason, ""
+        shown, said = self._by_check[check], plain.removeprefix(f"{check}: ")
+        title = short(shown.finding.title or check)
+        item = next((item for item in shown.finding.verdicts if _is_spoken_of(item, said)), None)
+        if item is None:
+            return f"{warning}{title}: {said}", shown.anchor
+        rest = said.removeprefix(_spoken_of(item))
+        way = "" if self.elsewhere else shown.ways.by_key.get(key_judged(item), "")
+        return f"{warning}{title}: {_asked(item)}: {rest}", way or shown.anchor
+
+    @cached_property
+    def _by_check(self) -> dict[str, Shown]:
+        return {shown.finding.check: shown for shown in reversed(self.findings)}
 
     @property
     def reasons_title(self) -> str:

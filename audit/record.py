@@ -272,8 +272,7 @@ def plain(value: Any) -> Any:
     if type(value) in _JSON_SCALARS:
         return value
     if is_dataclass(value) and not isinstance(value, type):
-        kept = [item.name for item in fields(value) if "beside" not in item.metadata]
-        return {name: plain(getattr(value, name)) for name in kept}
+        return {name: plain(getattr(value, name)) for name in _kept(type(value))}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, str | bytes):
@@ -282,6 +281,11 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     method = next((name for name in ("isoformat", "item") if hasattr(value, name)), None)
     return getattr(value, method)() if method else value
+
+
+@cache
+def _kept(noun: type) -> tuple[str, ...]:
+    return tuple(item.name for item in fields(noun) if "beside" not in item.metadata)
 
 
 def canonical(value: Any) -> bytes:
