@@ -46,13 +46,13 @@ def _keys(text: str) -> tuple[str, ...]:
         return ()
     try:
         value: Any = tomllib.loads(f"{text} = 0")
-    except ValueError:
+    except (ValueError, RecursionError):
         return ()
     keys = []
-    while isinstance(value, dict) and value:
+    while isinstance(value, dict) and len(value) == 1:
         ((key, value),) = value.items()
         keys.append(key)
-    # A comment swallows the value and leaves an empty table, which is no key.
+    # Where a comment swallowed the value it is not the 0 of above, and the text before was no key.
     return tuple(keys) if value == 0 else ()
 
 

@@ -613,8 +613,8 @@ class Page:
     def _reason(self, reason: str) -> tuple[str, str]:
         warning = "Warning: " if reason.startswith("Warning: ") else ""
         plain = reason.removeprefix("Warning: ")
-        ends = (found.start() for found in re.finditer(": ", plain))
-        check = next((plain[:end] for end in ends if plain[:end] in self._by_check), None)
+        ends = [found.start() for found in re.finditer(": ", plain[: self._longest_name + 2])]
+        check = next((plain[:end] for end in reversed(ends) if plain[:end] in self._by_check), None)
         if check is None:
             return reason, ""
         shown, said = self._by_check[check], plain.removeprefix(f"{check}: ")
@@ -629,6 +629,10 @@ class Page:
     @cached_property
     def _by_check(self) -> dict[str, Shown]:
         return {shown.finding.check: shown for shown in reversed(self.findings)}
+
+    @cached_property
+    def _longest_name(self) -> int:
+        return max(map(len, self._by_check), default=0)
 
     @property
     def reasons_title(self) -> str:

@@ -36,7 +36,21 @@ def test_keys_are_dotted_and_values_are_toml_or_else_texts(text, keys, value):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "rows", "=3", "a..b=1", "a b=1", "a\nb=1", '"open=1', "a." * 3000 + "b=1", "#=1", "# a=1", "[a]#=1"],
+    [
+        "",
+        "rows",
+        "=3",
+        "a..b=1",
+        "a b=1",
+        "a\nb=1",
+        '"open=1',
+        "a." * 3000 + "b=1",
+        "#=1",
+        "# a=1",
+        "[a]#=1",
+        "a." * 100 + "a={b=1,c=2}#=1",
+        "a." * 100 + "a=" + "[" * 5000 + "=1",
+    ],
 )
 def test_what_is_no_key_and_value_is_one_sentence(text):
     with pytest.raises(ConfigError, match="is not KEY=VALUE"):

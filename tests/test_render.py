@@ -944,6 +944,20 @@ def test_what_was_not_tested_is_called_by_its_title_and_its_name() -> None:
     assert "nobody was counted" in why
 
 
+def test_a_reason_leads_to_the_finding_with_the_longest_name_that_it_starts_with() -> None:
+    findings = [replace(measured(name, []), title=f"Title {name}") for name in ("a", "a: b", "a.c")]
+    told = Outcome(
+        verdict=Verdict.FAIL, exit_code=1, reasons=("a: b: x", "a: x", "c: x", "Warning: a.c: x: y")
+    )
+    page = page_of(minimal(findings), "technical-report")
+    page = replace(page, record=replace(page.record, verdict=told))
+    assert [said for said, _ in page.reasons] == [
+        "Title a: b: x", "Title a: x", "c: x", "Warning: Title a.c: x: y",
+    ]  # fmt: skip
+    anchors = {shown.finding.check: shown.anchor for shown in page.findings}
+    assert [way for _, way in page.reasons] == [anchors["a: b"], anchors["a"], "", anchors["a.c"]]
+
+
 @pytest.mark.parametrize("why", ["unreliable", "too_few"])
 def test_a_judged_number_that_is_not_to_be_relied_on_says_so_in_its_line(why: str) -> None:
     shaky = replace(proportion("rate", 90, 100), **{why: "the attack failed"})

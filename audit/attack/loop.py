@@ -262,12 +262,12 @@ def _shrink(walk: _Walk, keep: Tensor | slice) -> None:
 
 
 def _write(walk: _Walk, attack: Pgd, left: Tensor) -> None:
-    """What is found for the rows on the places `left`."""
+    """What is found for the rows on the places `left`; the gradient of a fooled row was made 0 on purpose."""
     index, fooled = walk.index[left], walk.standing[left] == 0
     walk.found.fooled[index] = fooled
     walk.found.points[index] = walk.points[left]
-    walk.found.zero[index] = walk.zero[left]
-    walk.found.nan[index] = walk.nan[left]
+    walk.found.zero[index] = walk.zero[left] & ~fooled
+    walk.found.nan[index] = walk.nan[left] & ~fooled
     walk.found.late[index] = fooled & (walk.passes[left] >= _EARLY_SHARE * attack.steps)
 
 

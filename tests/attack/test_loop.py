@@ -146,6 +146,8 @@ def test_free_places_are_taken_by_waiting_rows(trained, monkeypatch, every):
     together = pgd(all_at_once, y, inside, Pgd(steps=7, random_start=False), None)
     assert torch.equal(waited.fooled, together.fooled)
     assert torch.equal(waited.late, together.late)
+    assert torch.equal(waited.zero, together.zero)
+    assert not together.zero.any(), "that of a fooled row is not its own"
     torch.testing.assert_close(waited.points, together.points)
     assert all(map(torch.equal, mine, before)), "rows sit down on copies"
     assert max(sizes) == 24
