@@ -310,15 +310,9 @@ def _unproved(measures: Sequence[Measure], capability: Capability, record: Recor
     """
     ran = {finding.check for finding in record.findings if finding.status == "measured"}
     names = {item.name for item in measures}
-    could = {
-        other
-        for item in record.plan
-        if item.check == capability.check
-        for other, doubted in item.doubted_by.items()
-        if names.intersection(doubted)
-    }
-    for other in sorted(could - ran):
-        yield f"no {other} was measured, so only the check itself speaks for these numbers."
+    for item in record.plan:
+        for other, _ in item.unheard(names, ran) if item.check == capability.check else ():
+            yield f"no {other} was measured, so only the check itself speaks for these numbers."
 
 
 def record_date(record: Record) -> date | None:

@@ -174,17 +174,16 @@ def _unlooked(findings: Sequence[Finding], plan: Sequence[Planned], out: Mapping
     """A sentence for each held limit whose number another check could have shown not to be relied on."""
     measured = {finding.check for finding in findings if finding.status == "measured"}
     why = {**out, **{finding.check: finding.reason for finding in findings}}
-    doubted = {item.check: item.doubted_by for item in plan}
+    planned = {item.check: item for item in plan}
     for finding in findings:
         held = {item.measure for item in finding.verdicts if item.verdict is Verdict.PASS}
-        for other, measures in sorted(doubted.get(finding.check, {}).items()):
-            named = " and ".join(sorted(held.intersection(measures)))
-            if named and other not in measured:
-                because = f" ({why[other].rstrip('.')})" if why.get(other) else ""
-                yield (
-                    f"no {other} was measured{because}, so beyond its own self-checks nothing shows that "
-                    f"{named} of {finding.check} can be relied on."
-                )
+        item = planned.get(finding.check)
+        for other, about in item.unheard(held, measured) if item else ():
+            because = f" ({why[other].rstrip('.')})" if why.get(other) else ""
+            yield (
+                f"no {other} was measured{because}, so beyond its own self-checks nothing shows that "
+                f"{' and '.join(about)} of {finding.check} can be relied on."
+            )
 
 
 def _entries(finding: Finding, *, required: bool) -> list[_Entry]:

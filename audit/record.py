@@ -1,6 +1,6 @@
 """Record: the whole run as JSON. Everything before it computes; everything after it is a function of it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -63,6 +63,15 @@ class Planned:
     asked: Literal["name", "pattern"]
     settings: Mapping[str, Any] = field(default_factory=dict)
     doubted_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def unheard(
+        self, measures: Collection[str], measured: Collection[str]
+    ) -> Iterator[tuple[str, list[str]]]:
+        """Who could have spoken against some of its `measures` and is not among the checks `measured`."""
+        for other, doubted in sorted(self.doubted_by.items()):
+            about = sorted(set(measures).intersection(doubted))
+            if about and other not in measured:
+                yield other, about
 
 
 @dataclass(frozen=True, kw_only=True)
