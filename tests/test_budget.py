@@ -126,7 +126,7 @@ def test_the_declared_costs_speak_of_installed_checks_and_known_settings(modalit
 
 
 def plan_of(*names):
-    return [Planned(check=name, asked="pattern") for name in names]
+    return [Planned(check=name, title=f"Title of {name}", asked="pattern") for name in names]
 
 
 def costs_of(**seconds):
@@ -178,6 +178,7 @@ def test_a_limit_that_does_not_fit_is_left_out_too():
     costs = costs_of(**{"a.limited": 100.0, "b.one": 1.0})
     kept, out = fit(plan_of(*costs), costs, {"a.limited"}, 10)
     assert ([item.check for item in kept], [item.check for item in out]) == (["b.one"], ["a.limited"])
+    assert out[0].title == "Title of a.limited"
 
 
 @given(

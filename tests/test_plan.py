@@ -52,6 +52,13 @@ def test_only_and_skip_take_out_what_they_say():
     assert {*plan, *out} == set(whole)
 
 
+def test_what_is_planned_and_what_is_left_out_keep_their_titles():
+    for options in ({"only": ("robustness.*",)}, {"skip": ("performance.*",)}, {"profile": "quick"}):
+        plan, out = plan_run(config(["robustness.*", "performance.*"]), Options(**options), CHECKS)
+        assert out
+        assert all(item.title == CHECKS[item.check].title != "" for item in (*plan, *out))
+
+
 def test_a_check_with_a_limit_may_be_skipped_and_the_limit_stays():
     plan, out = planned(["robustness.*"], LIMIT, skip=("robustness.pgd",))
     assert "robustness.pgd" not in plan

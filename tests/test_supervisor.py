@@ -485,7 +485,8 @@ def under_way(folder: Path, told: list, **fields) -> supervisor._Run:
             "policy": {"limits": {"performance.accuracy": {"accuracy": {"at_least": 0.5}}}},
         }
     )
-    plan = tuple(Planned(check=name, asked="pattern") for name in ("performance.accuracy", "robustness.pgd"))
+    names = {"performance.accuracy": "Right", "robustness.pgd": "Attacked"}
+    plan = tuple(Planned(check=name, title=title, asked="pattern") for name, title in names.items())
     return supervisor._Run(
         config, folder / "audit.toml", folder, lambda *event: told.append(event), {}, plan, **fields
     )
@@ -498,7 +499,7 @@ def test_once_the_budget_is_spent_only_what_a_limit_speaks_of_is_measured(tmp_pa
     limited, free = state.plan
     assert not supervisor._overdue(state, limited)
     assert supervisor._measure_one(state, free, None), "nobody is asked to measure it"
-    expected = LeftOut(check="robustness.pgd", reason="the budget of 50 s was spent")
+    expected = LeftOut(check="robustness.pgd", title="Attacked", reason="the budget of 50 s was spent")
     assert (state.plan, state.left_out) == ((limited,), (expected,))
     assert told == [("left_out", {"left_out": expected})]
     (event,) = journal.read(tmp_path)
